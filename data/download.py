@@ -1,0 +1,303 @@
+"""Fetches WIDER FACE from its official hosts and arranges it as the training and the evaluation read it.
+
+python -m data.download
+python -m data.download --labels retinaface_gt_v1.1.zip      # faces with landmarks, fetched by hand
+python -m data.download --archives ~/Downloads               # official zips that are there are not fetched again
+
+    FOLDER/train/images/EVENT/NAME.jpg, FOLDER/train/label.txt, and ignore.txt where label.txt is made here
+    FOLDER/val/images/EVENT/NAME.jpg, FOLDER/val/wider_val.txt, FOLDER/val/ground_truth/*.mat
+    FOLDER/test/images/EVENT/NAME.jpg with --test
+
+It can be stopped at any moment and goes on when run again. What is already arranged is left as it is.
+Licence of the pictures: CC BY-NC-ND 4.0.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import zipfile
+import zlib
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from tqdm import tqdm
+
+from data.widerface import read_labels
+from utils.arguments import ArgumentParser
+from utils.files import atomic_path
+from utils.log import UserError, run_script
+
+# The hosts that the official page names, http://shuoyang1213.me/WIDERFACE/
+PICTURES = "https://huggingface.co/datasets/CUHK-CSE/wider_face/resolve/main/data"
+EVALUATION = "http://shuoyang1213.me/WIDERFACE/support/eval_script"
+
+#: Official zip -> its host and its SHA-256.
+ARCHIVES = {
+    "WIDER_train.zip": (PICTURES, "e23b76129c825cafae8be944f65310b2e1ba1c76885afe732f179c41e5ed6d59"),
+    "WIDER_val.zip": (PICTURES, "f9efbd09f28c5d2d884be8c0eaef3967158c866a593fc36ab0413e4b2a58a17a"),
+    "WIDER_test.zip": (PICTURES, "3b0313e11ea292ec58894b47ac4c0503b230e12540330845d70a7798241f88d3"),
+    "wider_face_split.zip": (PICTURES, "c7561e4f5e7a118c249e0a5c5c902b0de90bbf120d7da9fa28d99041f68a8a5c"),
+    "eval_tools.zip": (EVALUATION, "1cf49c8243fa8a1632efe7f6aa09fd7a3994ac838c9008bdbc9dd1d547bb234a"),
+}
+
+#: Folder of the arranged set -> the archive it comes from, and where in it.
+SOURCES = {
+    "train/images": ("WIDER_train.zip", "WIDER_train/images/"),
+    "val/images": ("WIDER_val.zip", "WIDER_val/images/"),
+    "val/ground_truth": ("eval_tools.zip", "eval_tools/ground_truth/"),
+    "test/images": ("WIDER_test.zip", "WIDER_test/images/"),
+}
+BOX_ARCHIVE, BOX_FILE = "wider_face_split.zip", "wider_face_split/wider_face_train_bbx_gt.txt"
+
+LANDMARK_HELP = """\
+No landmarks in label.txt, only boxes. RetinaFace's annotations have them: fetch retinaface_gt_v1.1.zip by hand \
+(Google Drive or Baidu, see https://github.com/deepinsight/insightface/tree/master/detection/retinaface) and run this \
+again with --labels retinaface_gt_v1.1.zip"""
+
+Box = tuple[int, ...]  #: x y w h in pixels
+
+BYTES_PER_READ = 1 << 16
+TIMEOUT_SECONDS = 60
+
+
+def download(url: str, expected_sha256: str, path: Path) -> None:
+    """Fetch to `path`, which appears when it is whole and its sum is right; until then the bytes are in `path`.part.
+
+    A broken connection is taken up again as long as every try brings something. UserError where one brings nothing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    by_hand = f"run again to go on, or fetch it by hand and put it to {path}"
+    complete = False
+    while not complete:
+        bytes_before = size(part)
+        reason: object = "the connection broke off"
+        try:
+            complete = fetch_rest(url, part)
+        except (OSError, HTTPException) as error:
+            reason = error
+        if not complete and size(part) <= bytes_before:
+            raise UserError(f"cannot fetch {url} ({reason}); {by_hand}")
+    if sha256(part) != expected_sha256:
+        part.unlink()
+        raise UserError(f"{url} did not give the published file, what came was deleted; {by_hand}")
+    os.replace(part, path)
+
+
+def fetch_rest(url: str, part: Path) -> bool:
+    """Append what `part` lacks of the file at `url`, or write it from the start where the host cannot do that.
+
+    Returns whether all of it came. Raises OSError or HTTPException where the network fails.
+    """
+    start = size(part)
+    try:
+        response = urlopen(Request(url, headers={"Range": f"bytes={start}-"} if start else {}), timeout=TIMEOUT_SECONDS)
+    except HTTPError as error:
+        if start and error.code == 416:  # nothing follows these bytes
+            return True
+        raise
+    with response:
+        if response.status != 206:
+            start = 0
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        check_space(part.parent, int(length or 0), part.stem)
+        progress = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem)
+        with open(part, "ab" if start else "wb") as file, progress:
+            while chunk := response.read(BYTES_PER_READ):
+                file.write(chunk)
+                progress.update(len(chunk))
+    return total is None or size(part) == total
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(BYTES_PER_READ):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """UserError where the disk of `folder` has not `needed` bytes left."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(f"{what} needs {needed / 1e9:.2f} GB in {folder}, {free / 1e9:.2f} GB are left; make room")
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip to read; UserError where it is damaged or lacks a file that is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError) as error:
+        raise UserError(f"{path} is damaged or not the official zip ({error}); delete it and run this again") from None
+
+
+def extract(path: Path, inside: str, target: Path) -> None:
+    """Unpack the files under `inside` of a zip to the folder `target`, which appears when all of them are there.
+
+    UserError where the zip is damaged, has no such files, wants to write elsewhere, or the disk is too small.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
+    try:
+        with open_archive(path) as archive:
+            members = [m for m in archive.infolist() if m.filename.startswith(inside) and not m.is_dir()]
+            if not members:
+                raise UserError(f"{path} has no files in {inside}; is it the official archive?")
+            destinations = [path_within(partial, member.filename.removeprefix(inside), path) for member in members]
+            check_space(target.parent, sum(member.file_size for member in members), path.name)
+            for member, destination in zip(tqdm(members, desc=str(target), unit="file"), destinations):
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as source, open(destination, "wb") as file:
+                    shutil.copyfileobj(source, file)
+        if target.exists():
+            target.rmdir()  # it is empty; Windows does not rename onto a folder
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def path_within(folder: Path, name: str, archive: Path) -> Path:
+    """folder/name; UserError where that is not below the folder."""
+    path = Path(os.path.abspath(folder / name))
+    if not path.is_relative_to(os.path.abspath(folder)):
+        raise UserError(f"{archive} holds '{name}', which lies outside its folder: do not trust it, fetch it again")
+    return path
+
+
+def parse_official_boxes(text: str) -> Iterator[tuple[str, list[Box], list[Box]]]:
+    """Each picture's name, its faces and its regions marked invalid, out of the official text file.
+
+    An entry is a path line, a count line and rows `x y w h blur expression illumination invalid occlusion pose`. A count of 0 is followed by one row of zeros. Boxes of no area are left out. UserError names a malformed line.
+    """
+    lines = enumerate(text.rstrip().splitlines(), start=1)
+    for line_number, name in lines:
+        try:
+            if not name.strip().endswith(".jpg"):
+                raise ValueError
+            count = int(next(lines)[1])
+            rows = [[int(word) for word in next(lines)[1].split()] for _ in range(max(count, 1))][:count]
+            boxes = [(tuple(row[:4]), row[7]) for row in rows if row[2] > 0 and row[3] > 0]
+        except (ValueError, IndexError, StopIteration):
+            raise UserError(f"{BOX_FILE}, line {line_number}: the entry of {name.strip()} is malformed; "
+                            f"is {BOX_ARCHIVE} the official one?") from None
+        yield name.strip(), [box for box, invalid in boxes if not invalid], [box for box, invalid in boxes if invalid]
+
+
+def write_official_labels(path: Path, train: Path) -> None:
+    """label.txt and ignore.txt (what is marked invalid) in `train`, from wider_face_split.zip at `path`."""
+    with open_archive(path) as archive:
+        text = archive.read(BOX_FILE).decode("utf-8", errors="replace")
+    labels, regions = [], []
+    for name, faces, invalid in parse_official_boxes(text):
+        labels += [f"# {name}", *(" ".join(map(str, box)) for box in faces)]
+        if invalid:
+            regions += [f"# {name}", *(" ".join(map(str, box)) for box in invalid)]
+    write_lines(train / "ignore.txt", regions)
+    write_lines(train / "label.txt", labels)  # the last of the two: where it stands, both are whole
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def read_retinaface_labels(path: Path) -> bytes:
+    """The training label.txt from itself or from the zip of RetinaFace's annotations; UserError where it is neither."""
+    content = path.read_bytes()
+    if zipfile.is_zipfile(path):
+        with open_archive(path) as archive:
+            names = [name for name in archive.namelist() if f"/{name}".endswith("/train/label.txt")]
+            content = archive.read(names[0]) if names else b""
+    if not re.search(rb"^(\xef\xbb\xbf)?#.*\.jpg\s*$", content, re.MULTILINE):
+        raise UserError(f"{path} is no RetinaFace annotation: expected label.txt with lines '# EVENT/NAME.jpg', "
+                        "or the zip with train/label.txt")
+    return content
+
+
+def write_retinaface_labels(content: bytes, train: Path) -> None:
+    """Put a given label.txt into place. Other labels that were there, with their ignore.txt, are kept as *.old."""
+    label_path = train / "label.txt"
+    if label_path.exists() and label_path.read_bytes() == content:
+        return
+    for path in (train / "ignore.txt", label_path):
+        if path.exists():
+            os.replace(path, path.with_name(f"{path.name}.old"))
+    with atomic_path(label_path) as temporary:
+        temporary.write_bytes(content)
+
+
+def arrange(folder: Path, archives: Path, labels: Path | None, with_test: bool) -> None:
+    """Bring `folder` into the layout at the top of this file, fetching to `archives` the zips that are not there."""
+    retinaface_labels = read_retinaface_labels(labels) if labels else None  # a mistake here shows before the long part
+    label_path, list_path = folder / "train" / "label.txt", folder / "val" / "wider_val.txt"
+    missing = {target: source for target, source in SOURCES.items()
+               if (with_test or not target.startswith("test/")) and not has_files(folder / target)}
+    needs_boxes = retinaface_labels is None and not label_path.exists()
+    needed = [BOX_ARCHIVE] * needs_boxes + [archive for archive, _ in missing.values()]
+    absent = [name for name in needed if not (archives / name).exists()]
+    if absent:
+        print(f"fetching to {archives}:", *(f"{ARCHIVES[name][0]}/{name}" for name in absent), sep="\n  ")
+    for name in absent:
+        host, expected_sha256 = ARCHIVES[name]
+        download(f"{host}/{name}", expected_sha256, archives / name)
+
+    for target, (archive, inside) in missing.items():
+        extract(archives / archive, inside, folder / target)
+    if retinaface_labels is not None:
+        write_retinaface_labels(retinaface_labels, folder / "train")
+    elif needs_boxes:
+        write_official_labels(archives / BOX_ARCHIVE, folder / "train")
+    if not list_path.exists():
+        pictures = sorted((folder / "val" / "images").glob("*/*.jpg"))
+        write_lines(list_path, [f"/{picture.parent.name}/{picture.name}" for picture in pictures])
+
+
+def has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def parse_args() -> Namespace:
+    parser = ArgumentParser(prog="python -m data.download", description=__doc__)
+    parser.add_argument("--folder", type=Path, default="./data/widerface", help="where to arrange the data set")
+    parser.add_argument("--archives", type=Path, help="where the official zips are; default FOLDER/archives")
+    parser.add_argument("--labels", type=Path, help="RetinaFace's label.txt, or retinaface_gt_v1.1.zip as it is")
+    parser.add_argument("--test", action="store_true", help="also the test pictures, which have no labels")
+    options = parser.parse_args()
+    if options.archives and not options.archives.is_dir():
+        parser.error(f"argument --archives: {options.archives} is no folder")
+    if options.labels and not options.labels.is_file():
+        parser.error(f"argument --labels: {options.labels} is no file")
+    return options
+
+
+def main() -> None:
+    options = parse_args()
+    try:
+        arrange(options.folder, options.archives or options.folder / "archives", options.labels, options.test)
+        report = read_labels(options.folder / "train" / "label.txt")[1]
+    except KeyboardInterrupt:
+        raise UserError("stopped; the same command goes on from here") from None
+    except OSError as error:
+        raise UserError(f"{error}; correct that and run again to go on") from None
+    print(f"{options.folder}: {report}")
+    if not report.faces_with_landmarks:
+        print(LANDMARK_HELP)
+
+
+if __name__ == "__main__":
+    run_script(main)

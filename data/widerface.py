@@ -1,0 +1,348 @@
+"""WIDER FACE's training set: label.txt -> records -> augmented samples -> batches.
+
+The folder: label.txt, the pictures under images/EVENT/NAME.jpg beside it, and optionally ignore.txt.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from data.augment import Augmentation, Sample, augment
+from data.config import MEAN_BGR
+from data.targets import FACE, IGNORED, Targets
+from utils.files import read_picture
+from utils.log import UserError
+
+#: Numbers a face line may hold: the box, the box with five landmarks of three numbers, and that with a score.
+BOX_NUMBERS, LANDMARK_NUMBERS, SCORED_NUMBERS = 4, 19, 20
+
+LAYOUT = "expected label.txt and beside it images/EVENT/NAME.jpg"
+
+
+@dataclass
+class Record:
+    """One picture of the set and its labels, in pixels of the stored picture."""
+
+    path: str
+    boxes: np.ndarray  #: float32 [n, 4], xyxy
+    landmarks: np.ndarray  #: float32 [n, 5, 2], (x, y); zeros where there are none
+    has_landmarks: np.ndarray  #: bool [n]
+    ignored: np.ndarray  #: bool [n], regions that are neither face nor background
+
+
+@dataclass
+class LabelReport:
+    """What was read, and everything that was not, with the first places of each kind."""
+
+    pictures: int = 0
+    faces: int = 0
+    faces_with_landmarks: int = 0
+    ignored_regions: int = 0
+    pictures_without_faces: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    EXAMPLES_PER_KIND = 3
+
+    def add(self, problem: str, place: str) -> None:
+        """Count a problem and remember where it was."""
+        self.problems[problem] += 1
+        examples = self.examples.setdefault(problem, [])
+        if len(examples) < self.EXAMPLES_PER_KIND:
+            examples.append(place)
+
+    def count(self, records: list[Record]) -> None:
+        """Take in what can be trained on."""
+        for record in records:
+            self.pictures += 1
+            self.faces += int((~record.ignored).sum())
+            self.faces_with_landmarks += int(record.has_landmarks.sum())
+            self.ignored_regions += int(record.ignored.sum())
+            self.pictures_without_faces += bool(record.ignored.all())
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.pictures} pictures ({self.pictures_without_faces} without faces), {self.faces} faces "
+            f"({self.faces_with_landmarks} with landmarks), {self.ignored_regions} ignored regions"
+        ]
+        for problem, count in self.problems.items():
+            more = ", ..." if count > self.EXAMPLES_PER_KIND else ""
+            lines.append(f"  {count} x {problem}: {', '.join(self.examples[problem])}{more}")
+        return "\n".join(lines)
+
+
+def read_labels(label_path: str | Path) -> tuple[list[Record], LabelReport]:
+    """Read label.txt in RetinaFace's format and, where it exists, ignore.txt beside it (same layout, boxes only).
+
+    A picture is a line `# EVENT/NAME.jpg`; its faces follow, one a line: x y w h, or x y w h and five landmarks
+    x y flag (-1: unknown), or these and a last number, which is not used. A picture without faces is kept: it is all
+    background. Whatever cannot be used is left out and told in the report. Raises UserError where no picture is left.
+    """
+    label_path = Path(label_path)
+    images = label_path.parent / "images"
+    report = LabelReport()
+    labels = _read_file(label_path, report)
+    if not labels.names:
+        raise UserError(f"{label_path} names no picture: a picture is a line '# EVENT/NAME.jpg'; {LAYOUT}")
+    missing = _missing_pictures(labels.names, images)
+    if len(missing) == len(labels.names):
+        first = images / next(iter(labels.names))
+        raise UserError(f"none of the {len(missing)} pictures of {label_path} is there, not even {first}; {LAYOUT}")
+    for name, line in labels.names.items():
+        if name in missing:
+            report.add("missing picture", f"{label_path.name}:{line}: {name}")
+
+    ignore_path = label_path.with_name("ignore.txt")
+    regions = _read_file(ignore_path, report) if ignore_path.exists() else _LabelFile()
+    for name, line in regions.names.items():
+        if name not in labels.names:
+            report.add("picture not in label.txt", f"{ignore_path.name}:{line}: {name}")
+
+    records = _group_by_picture([name for name in labels.names if name not in missing], images, labels, regions)
+    report.count(records)
+    return records, report
+
+
+@dataclass
+class _LabelFile:
+    """The usable lines of one label file, F faces."""
+
+    names: dict[str, int] = field(default_factory=dict)  #: picture -> the line that first names it, in file order
+    owners: list[str] = field(default_factory=list)  #: the picture of each face
+    boxes: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.float32))
+    landmarks: np.ndarray = field(default_factory=lambda: np.empty((0, 5, 2), np.float32))
+    has_landmarks: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+
+
+def _read_file(path: Path, report: LabelReport) -> _LabelFile:
+    """Parse one label file; what is no usable face goes to the report."""
+    names: dict[str, int] = {}
+    owners, places, numbers = [], [], []
+    picture = ""
+    for line_number, line in enumerate(_read_lines(path), start=1):
+        line = line.strip()
+        place = f"{path.name}:{line_number}"
+        if line.startswith("#"):
+            picture = line[1:].strip()
+            if not picture:
+                report.add("picture line without a name", place)
+            elif names.setdefault(picture, line_number) != line_number:
+                report.add("picture listed again (its faces are joined)", f"{place}: {picture}")
+        elif line and not picture:
+            report.add("face line without a picture", place)
+        elif line and (face := _parse_face(line, place, report)):
+            owners.append(picture)
+            places.append(place)
+            numbers.append(face)
+
+    table = np.array(numbers, dtype=np.float64).reshape(-1, LANDMARK_NUMBERS)
+    boxes, usable = _check_boxes(table[:, :BOX_NUMBERS], places, report)
+    landmarks, has_landmarks = _check_landmarks(table[:, BOX_NUMBERS:].reshape(-1, 5, 3), usable, places, report)
+    owners = [owner for owner, keep in zip(owners, usable) if keep]
+    return _LabelFile(names, owners, boxes[usable], landmarks[usable], has_landmarks[usable])
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, with or without a byte order mark; other bytes become replacement characters."""
+    try:
+        return path.read_bytes().decode("utf-8-sig", errors="replace").split("\n")
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); {LAYOUT}") from None
+
+
+def _parse_face(line: str, place: str, report: LabelReport) -> list[float]:
+    """Box and landmarks of a face line (landmarks -1 where it has none), or nothing where it is malformed."""
+    try:
+        numbers = [float(word) for word in line.split()]
+    except ValueError:
+        report.add("face line with text in it", place)
+        return []
+    if len(numbers) == BOX_NUMBERS:
+        return numbers + [-1.0] * (LANDMARK_NUMBERS - BOX_NUMBERS)
+    if len(numbers) not in (LANDMARK_NUMBERS, SCORED_NUMBERS):
+        report.add("face line of not 4, 19 or 20 numbers", place)
+        return []
+    return numbers[:LANDMARK_NUMBERS]
+
+
+def _check_boxes(xywh: np.ndarray, places: list[str], report: LabelReport) -> tuple[np.ndarray, np.ndarray]:
+    """[F, 4] x y w h -> xyxy in float32, and bool [F]: which are boxes."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite and is told as such
+        boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32)
+    finite = np.isfinite(boxes).all(axis=1)
+    has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    for i in np.flatnonzero(~finite):
+        report.add("box with NaN or infinity", places[i])
+    for i in np.flatnonzero(finite & ~has_area):
+        report.add("box of zero or negative size", places[i])
+    return boxes, finite & has_area
+
+
+def _check_landmarks(
+    points: np.ndarray, usable: np.ndarray, places: list[str], report: LabelReport
+) -> tuple[np.ndarray, np.ndarray]:
+    """[F, 5, 3] x y flag -> float32 [F, 5, 2], zeros where not all five are known, and bool [F]: where they are."""
+    with np.errstate(over="ignore"):
+        landmarks = points[..., :2].astype(np.float32)
+    finite = np.isfinite(landmarks).all(axis=(1, 2))
+    known = (points != -1).all(axis=2)
+    has_landmarks = finite & known.all(axis=1)
+    for i in np.flatnonzero(usable & ~has_landmarks & (~finite | known.any(axis=1))):
+        report.add("face with incomplete landmarks (taken as a face without)", places[i])
+    landmarks[~has_landmarks] = 0
+    return landmarks, has_landmarks
+
+
+def _missing_pictures(names: Iterable[str], images: Path) -> set[str]:
+    """The pictures that are not there. Folders are listed once: thousands of queries are slow on network disks."""
+    listings: dict[str, set[str]] = {}
+    missing = set()
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        if folder not in listings:
+            try:
+                listings[folder] = set(os.listdir(images / folder))
+            except (OSError, ValueError):  # no such folder, or no possible name of one
+                listings[folder] = set()
+        if file not in listings[folder]:
+            missing.add(name)
+    return missing
+
+
+def _group_by_picture(names: list[str], images: Path, labels: _LabelFile, regions: _LabelFile) -> list[Record]:
+    """One record a name, with its faces and ignored regions in the order of the files."""
+    position = {name: i for i, name in enumerate(names)}
+    owner = np.array([position.get(name, -1) for name in labels.owners + regions.owners], dtype=np.int64)
+    order = np.argsort(owner, kind="stable")
+    starts = np.searchsorted(owner[order], np.arange(len(names) + 1))
+
+    boxes = np.concatenate([labels.boxes, regions.boxes])[order]
+    landmarks = np.concatenate([labels.landmarks, np.zeros_like(regions.landmarks)])[order]
+    has_landmarks = np.concatenate([labels.has_landmarks, np.zeros_like(regions.has_landmarks)])[order]
+    ignored = (np.arange(len(order)) >= len(labels.owners))[order]
+    records = []
+    for name, start, end in zip(names, starts[:-1], starts[1:]):
+        rows = slice(start, end)
+        path = str(images / name)
+        records.append(Record(path, boxes[rows], landmarks[rows], has_landmarks[rows], ignored[rows]))
+    return records
+
+
+class WiderFaceDataset(Dataset):
+    """Augmented training samples of image_size x image_size.
+
+    A key is (epoch, index): the sample depends on these and the seed alone, not on the worker, the process or what was
+    drawn before, so a resumed run and a run over several processes see the same pictures. An index beyond the last
+    picture starts over with other draws. augmentations must end in pictures of image_size.
+    """
+
+    def __init__(self, records: list[Record], image_size: int, seed: int, augmentations: list[Augmentation]):
+        self.records = records
+        self.image_size = image_size
+        self.seed = seed
+        self.augmentations = augmentations
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        record = self.records[index % len(self.records)]
+        image = read_picture(record.path)
+        if image is None:
+            return self._blank(record.path)
+        sample = Sample(image, record.boxes, record.landmarks, record.has_landmarks, record.ignored)
+        return augment(sample, self.augmentations, np.random.default_rng([self.seed, epoch, index]))
+
+    def _blank(self, path: str) -> Sample:
+        """What stands in for a picture that cannot be decoded: mean colour, no faces, and its path."""
+        image = np.full((self.image_size, self.image_size, 3), MEAN_BGR, dtype=np.uint8)
+        none = np.zeros(0, dtype=bool)
+        boxes, landmarks = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
+        return Sample(image, boxes, landmarks, none, none, unreadable=path)
+
+
+class EpochBatchSampler(Sampler):
+    """Batches of (epoch, index) keys: each epoch its own permutation by seed, cut into global batches.
+
+    Of every global batch of batch_size pictures a process takes its own contiguous part, so that all processes together
+    see what one would. The last, incomplete batch is left out; a set smaller than one batch is repeated to fill one.
+    """
+
+    def __init__(self, pictures: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
+        if batch_size % world_size:
+            raise UserError(f"a batch of {batch_size} cannot be shared equally by {world_size} processes")
+        self.pictures = pictures
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration goes through."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(1, self.pictures // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(max(self.pictures, self.batch_size))
+        share = self.batch_size // self.world_size
+        for batch in range(len(self)):
+            start = batch * self.batch_size + self.rank * share
+            yield [(self.epoch, int(index)) for index in order[start : start + share]]
+
+
+class Batch(NamedTuple):
+    """What the loader hands to the training loop."""
+
+    images: Tensor  #: uint8 [B, 3, S, S], BGR, in channels_last memory format
+    targets: Targets
+    unreadable: list[str]  #: paths of pictures that could not be decoded and are mean colour instead
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Samples of one size -> a batch with all their faces in one flat list."""
+    # Channels last is how pictures are decoded: a view, where the other order would cost a pass over all pixels.
+    images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
+    faces = [len(sample.boxes) for sample in samples]
+    ignored = torch.from_numpy(np.concatenate([sample.ignored for sample in samples]))
+    targets = Targets(
+        picture=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(faces)),
+        boxes=torch.from_numpy(np.concatenate([sample.boxes for sample in samples])),
+        landmarks=torch.from_numpy(np.concatenate([sample.landmarks for sample in samples])),
+        has_landmarks=torch.from_numpy(np.concatenate([sample.has_landmarks for sample in samples])),
+        role=torch.where(ignored, IGNORED, FACE).to(torch.int8),
+        weights=torch.ones(sum(faces)),
+    )
+    return Batch(images, targets, [sample.unreadable for sample in samples if sample.unreadable])
+
+
+def make_loader(dataset: WiderFaceDataset, sampler: EpochBatchSampler, num_workers: int) -> DataLoader:
+    """A loader whose workers live through all epochs: call sampler.set_epoch before iterating, nothing else."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate,
+        worker_init_fn=_start_worker,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        # Its own generator: the loader's draw of a base seed must not move the global one.
+        generator=torch.Generator(),
+    )
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker: the workers are the parallelism."""
+    cv2.setNumThreads(0)

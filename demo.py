@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""The whole path in small, in minutes on two CPU cores: draw the demo set, train a teacher, distil, evaluate both.
+
+    bash train_v2.sh --demo        # installs what is needed, then runs this
+    python demo.py                 # the same where everything is installed
+
+Each step is a command that is printed before it runs and works by itself. Everything goes to results/demo/, made
+anew each time; the pictures go to data/demo_set/.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from utils.log import UserError, run_script
+
+DATA = "data/demo_set"
+RESULTS = Path("results/demo")
+
+#: What both trainings share: small pictures and short epochs.
+TRAINING = [
+    "--training_dataset", f"{DATA}/train/label.txt", "--image_size", "192", "--batch_size", "16", "--num_workers", "1",
+    "--lr", "2e-3", "--warmup_epochs", "1", "--eval_every", "0", "--save_every", "1000",
+]
+TEACHER = ["--model", "v1", "--teacher_model", "none", "--save_folder", f"{RESULTS}/v1", "--epochs", "10"]
+STUDENT = ["--teacher_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth", "--save_folder", f"{RESULTS}/v2", "--epochs", "16"]
+
+
+def main() -> None:
+    start = time.perf_counter()
+    device = "0" if torch.cuda.is_available() else "cpu"
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    run("-m", "data.demo", "--output", DATA)
+    run("train_v2.py", *TRAINING, *TEACHER, "--gpu", device)
+    run("train_v2.py", *TRAINING, *STUDENT, "--gpu", device)
+    run("test_widerface.py", "--dataset_folder", f"{DATA}/val", "--save_folder", f"{RESULTS}/detections", "--save_image",
+        "--gpu", device, "--trained_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth",
+        f"{RESULTS}/v2/FeatherFaceV2_final.pth")
+    print(f"curves: {RESULTS}/v1/training_curves.png, {RESULTS}/v2/training_curves.png")
+    print(f"the demo took {(time.perf_counter() - start) / 60:.1f} minutes")
+
+
+def run(*command: str) -> None:
+    """Run a command of this repo with this Python, showing what it is."""
+    print(f"\n$ python {' '.join(command)}", flush=True)
+    if subprocess.run([sys.executable, *command]).returncode:
+        raise UserError(f"the demo stopped at: python {' '.join(command)}; the line above says why")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,68 @@
+"""The one weighted sum that training minimises."""
+
+from torch import Tensor
+
+from layers.distillation import (
+    box_distillation,
+    class_distillation,
+    feature_distillation,
+    landmark_distillation,
+)
+from layers.matcher import Assignment
+from layers.multibox_loss import multibox_loss
+from models.outputs import FaceOutputs
+
+#: The box loss counts twice, as in the lineage.
+TASK_WEIGHTS = {"box": 2.0, "class": 1.0, "landmark": 1.0}
+TEACHER_TERMS = ("kd_class", "kd_box", "kd_landmark")
+
+
+class Criterion:
+    """Named losses and their weights.
+
+    With a teacher the sum is (1 - alpha) * (2 box + class + landmark) + alpha * (kd_class + kd_box + kd_landmark)
+    + feature_weight * feature; without one it is the task part alone, at full weight.
+    `weights` holds one number per term, in the order in which terms are logged.
+    """
+
+    def __init__(self, has_teacher: bool, alpha: float, feature_weight: float, temperature: float):
+        self.temperature = temperature
+        self.weights = dict(TASK_WEIGHTS)
+        if has_teacher:
+            self.weights = {name: (1 - alpha) * weight for name, weight in TASK_WEIGHTS.items()}
+            self.weights |= {name: alpha for name in TEACHER_TERMS} | {"feature": feature_weight}
+
+    def __call__(
+        self,
+        outputs: FaceOutputs,
+        projected: tuple[Tensor, ...],
+        teacher: FaceOutputs | None,
+        assignment: Assignment,
+        anchors: Tensor,
+        normalizer: Tensor,
+        share: float = 1.0,
+    ) -> dict[str, Tensor]:
+        """Unweighted scalar terms for pictures that are `share` of the batch that `normalizer` counts.
+
+        Terms that are sums over anchors add up over the parts of a batch by themselves; the feature term is a
+        mean and takes its share.
+        """
+        losses = multibox_loss(outputs, assignment, anchors, normalizer)
+        if teacher is not None:
+            losses["kd_class"] = class_distillation(outputs.logits, teacher.logits, self.temperature, normalizer)
+            losses["kd_box"] = box_distillation(outputs, teacher, assignment, anchors, normalizer)
+            losses["kd_landmark"] = landmark_distillation(outputs, teacher, normalizer)
+            losses["feature"] = share * feature_distillation(projected, teacher.features)
+        return losses
+
+    def task(self, losses: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of what the labels teach."""
+        return sum(self.weights[name] * losses[name] for name in TASK_WEIGHTS)
+
+    def distillation(self, losses: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of what the teacher teaches."""
+        return sum(weight * losses[name] for name, weight in self.weights.items() if name not in TASK_WEIGHTS)
+
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """What is minimised."""
+        return self.task(losses) + self.distillation(losses)

@@ -1,0 +1,112 @@
+"""What the teacher teaches: pure functions of student and teacher, and the projections between their widths.
+
+Class, box and landmark terms are sums over anchors divided by the same `normalizer` as the task losses
+(layers.multibox_loss): only then does alpha = 0.7 against 0.3 mean what it says. All run in float32.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data.config import NECK_CHANNELS
+from layers.box_coder import decode_boxes
+from layers.matcher import Assignment
+from layers.multibox_loss import masked_sum
+from models.outputs import FaceOutputs
+from utils.boxes import generalized_iou
+
+#: The teacher's face probability from which its boxes and its landmarks teach.
+BOX_CONFIDENCE = 0.5
+LANDMARK_CONFIDENCE = 0.7
+#: Weight per pyramid level of the published setting (PKD, Cao et al., NeurIPS 2022).
+FEATURE_SCALE = 10.0
+
+
+def class_distillation(student: Tensor, teacher: Tensor, temperature: float, normalizer: Tensor) -> Tensor:
+    """T^2 * KL(teacher || student) of the class logits [B, A, 2] at temperature T (Hinton et al., 2015), a scalar.
+
+    Each anchor is weighed by how far the two face probabilities at T = 1 are apart (Yang et al., ICCV 2023):
+    unweighted, thousands of easy background anchors make up nearly all of the gradient at T = 4.
+    """
+    student, teacher = student.float(), teacher.float()
+    disagreement = (face_probability(teacher) - face_probability(student)).abs().detach()
+    divergence = functional.kl_div(
+        functional.log_softmax(student / temperature, dim=-1),
+        functional.log_softmax(teacher / temperature, dim=-1),
+        reduction="none",
+        log_target=True,
+    ).sum(dim=-1)
+    return temperature**2 * (disagreement * divergence).sum() / normalizer
+
+
+def box_distillation(
+    student: FaceOutputs, teacher: FaceOutputs, assignment: Assignment, anchors: Tensor, normalizer: Tensor
+) -> Tensor:
+    """1 - GIoU between the decoded boxes, weighed by the teacher's face probability, a scalar.
+
+    Over positive anchors and those the teacher calls a face (> 0.5); where the truth is known, only while the
+    teacher's box is nearer to it than the student's (Chen et al., NIPS 2017).
+    """
+    student_boxes = decode_boxes(student.boxes.float(), anchors)
+    teacher_boxes = decode_boxes(teacher.boxes.float(), anchors)
+    confidence = face_probability(teacher.logits.float())
+    teacher_is_nearer = generalized_iou(teacher_boxes, assignment.boxes) > generalized_iou(
+        student_boxes.detach(), assignment.boxes
+    )
+    taught = torch.where(assignment.positive, teacher_is_nearer, confidence > BOX_CONFIDENCE)
+    return masked_sum(1 - generalized_iou(student_boxes, teacher_boxes), confidence * taught) / normalizer
+
+
+def landmark_distillation(student: FaceOutputs, teacher: FaceOutputs, normalizer: Tensor) -> Tensor:
+    """Smooth L1 between the landmark offsets where the teacher is sure of a face (> 0.7), a scalar.
+
+    It teaches landmarks on faces whose labels have none.
+    """
+    sure = face_probability(teacher.logits.float()) > LANDMARK_CONFIDENCE
+    difference = functional.smooth_l1_loss(student.landmarks.float(), teacher.landmarks.float(), reduction="none")
+    return masked_sum(difference.sum(dim=-1), sure.float()) / normalizer
+
+
+def feature_distillation(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Tensor:
+    """Half the mean squared difference of the standardised maps, times 10, summed over levels (PKD), a scalar.
+
+    student: projected neck outputs, each of the teacher's shape [B, C, H, W]. Standardised maps differ by
+    1 - correlation, whatever the scale of either network's activations.
+    """
+    terms = [
+        FEATURE_SCALE * functional.mse_loss(standardize(projected.float()), standardize(reference.float())) / 2
+        for projected, reference in zip(student, teacher, strict=True)
+    ]
+    return torch.stack(terms).sum()
+
+
+def standardize(features: Tensor) -> Tensor:
+    """[B, C, H, W] with mean 0 and variance 1 per channel over batch, height and width."""
+    variance, mean = torch.var_mean(features, dim=(0, 2, 3), keepdim=True, correction=0)
+    return (features - mean) * torch.rsqrt(variance + 1e-6)
+
+
+def face_probability(logits: Tensor) -> Tensor:
+    """[..., 2] class logits -> [...] probability of a face."""
+    return torch.softmax(logits, dim=-1)[..., 1]
+
+
+class Trainee(nn.Module):
+    """The network in training with what exists in training only: one 1x1 projection per level to the teacher's width.
+
+    Called with normalised pictures [B, 3, H, W] it returns (FaceOutputs, projected features or ()). Projections
+    are optimised and kept in the training state; the network alone is what is evaluated and exported.
+    """
+
+    def __init__(self, network: nn.Module, teacher: nn.Module | None):
+        super().__init__()
+        self.network = network
+        levels = 3 if teacher is not None else 0
+        self.projections = nn.ModuleList(
+            nn.Conv2d(NECK_CHANNELS[network.name], NECK_CHANNELS[teacher.name], kernel_size=1) for _ in range(levels)
+        )
+
+    def forward(self, images: Tensor) -> tuple[FaceOutputs, tuple[Tensor, ...]]:
+        outputs = self.network(images)
+        projected = tuple(project(level) for project, level in zip(self.projections, outputs.features))
+        return outputs, projected

@@ -1,0 +1,99 @@
+"""Which anchor learns which face: a whole batch at once, on its device, without gradients."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from data.targets import FACE, IGNORED, Targets
+from utils.boxes import area, center_to_corner, intersection_matrix
+
+#: An anchor that overlaps a face this much learns it.
+POSITIVE_IOU = 0.35
+#: Every face gets its best anchors, however small the overlap (a 7-px face never reaches 0.35 with a 16-px anchor).
+ANCHORS_PER_FACE = 3
+#: An anchor with this share of its area inside an ignored region is no background.
+INSIDE_IGNORED = 0.5
+
+
+class Assignment(NamedTuple):
+    """What each of the A anchors of B pictures has to learn. Rows of anchors without a face hold any face's numbers."""
+
+    weights: Tensor  #: float32 [B, A], loss weight of the anchor's face; 0 for anchors without one
+    background: Tensor  #: bool [B, A]; an anchor that is neither face nor background is ignored
+    boxes: Tensor  #: float32 [B, A, 4], xyxy in pixels
+    landmarks: Tensor  #: float32 [B, A, 5, 2] in pixels
+    has_landmarks: Tensor  #: bool [B, A], True only where the anchor has a face
+
+    @property
+    def positive(self) -> Tensor:
+        """bool [B, A]: anchors that learn a face."""
+        return self.weights > 0
+
+    def pictures(self, start: int, stop: int) -> "Assignment":
+        """The rows of the pictures start..stop-1."""
+        return Assignment(*(field[start:stop] for field in self))
+
+
+@torch.no_grad()
+def assign(targets: Targets, anchors: Tensor, batch_size: int) -> Assignment:
+    """Match the faces of a batch to anchors [A, 4] (cxcywh, pixels).
+
+    A face takes the anchors it overlaps with IoU >= 0.35 and, in any case, its 3 best ones; an anchor
+    wanted by several faces goes to the one that has it among its best, then to the one of larger IoU.
+    Anchors that an ignored region takes by the same rule, or that lie half inside one, are not background.
+    No step depends on values on the device: nothing synchronises with the host.
+    """
+    targets = _with_a_row(targets)
+    wish = _wishes(targets.boxes, anchors)
+    is_face = (targets.role == FACE)[:, None]
+    is_ignored = (targets.role == IGNORED)[:, None]
+
+    faces = torch.where(is_face, wish, 0.0)
+    best = _reduce_by_picture(faces, targets.picture, batch_size, "amax", 0.0)
+    positive = best > 0
+
+    # The row that made the wish: the first, where two are equal.
+    rows = torch.arange(len(wish), device=wish.device)[:, None].expand_as(wish)
+    rows = torch.where(faces == best[targets.picture], rows, len(wish) - 1)
+    row = _reduce_by_picture(rows, targets.picture, batch_size, "amin", len(wish) - 1)
+
+    corners = center_to_corner(anchors)
+    inside = intersection_matrix(targets.boxes, corners) / area(corners) >= INSIDE_IGNORED
+    ignored = is_ignored & ((wish > 0) | inside)
+    ignored = _reduce_by_picture(ignored.to(torch.uint8), targets.picture, batch_size, "amax", 0) > 0
+
+    return Assignment(
+        weights=torch.where(positive, targets.weights[row], 0.0),
+        background=~positive & ~ignored,
+        boxes=targets.boxes[row],
+        landmarks=targets.landmarks[row],
+        has_landmarks=targets.has_landmarks[row] & positive,
+    )
+
+
+def _wishes(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """How much each box [F, 4] wants each anchor [A, 4] -> [F, A]: 0 not at all, its IoU, or 1 + IoU for its best."""
+    corners = center_to_corner(anchors)
+    intersection = intersection_matrix(boxes, corners)
+    iou = intersection / (area(boxes)[:, None] + area(corners)[None] - intersection)
+    # A face inside several anchors overlaps all of them equally: the nearest centre decides.
+    centers = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    distance = (centers - anchors[None, :, :2]).abs().sum(dim=-1) / anchors[None, :, 2]
+    best = torch.topk(iou - 1e-3 * distance, min(ANCHORS_PER_FACE, len(anchors)), dim=1).indices
+    wish = torch.where(iou >= POSITIVE_IOU, iou, 0.0)
+    return wish.scatter(1, best, 1 + iou.gather(1, best))
+
+
+def _reduce_by_picture(values: Tensor, picture: Tensor, batch_size: int, reduce: str, start: float) -> Tensor:
+    """Reduce the rows of [F, A] that belong to one picture -> [B, A]."""
+    result = values.new_full((batch_size, values.shape[1]), start)
+    return result.scatter_reduce(0, picture[:, None].expand_as(values), values, reduce)
+
+
+def _with_a_row(targets: Targets) -> Targets:
+    """The targets themselves, or one absent face where there is none, so that every row index is valid."""
+    if len(targets.picture):
+        return targets
+    one_row = Targets(*(field.new_zeros((1, *field.shape[1:])) for field in targets))
+    return one_row._replace(role=one_row.role - 1)

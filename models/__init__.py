@@ -1,0 +1,86 @@
+"""The detectors by name, and everything that reads their weights."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.featherface_v1 import FeatherFaceV1
+from models.featherface_v2 import FeatherFaceV2
+from models.published import backbone_names, teacher_names, translate, unwrap
+from utils.log import UserError
+
+#: A new detector is a new file and a line here.
+MODELS = {"v1": FeatherFaceV1, "v2": FeatherFaceV2}
+
+
+def build_model(name: str) -> nn.Module:
+    """An untrained detector in training mode; UserError where MODELS has no such name."""
+    if name not in MODELS:
+        raise UserError(f"there is no model '{name}'; choose one of {', '.join(MODELS)}")
+    return MODELS[name]()
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """The detector a checkpoint of ours (its EMA weights where it has them) or the published teacher holds.
+
+    In eval mode, on `device`. UserError where the file is missing, is no checkpoint, or does not fit exactly.
+    """
+    name, state = read_weights(path)
+    if name == "backbone":
+        raise UserError(f"{path} holds only an ImageNet backbone; give the checkpoint of a whole detector")
+    model = build_model(name)
+    _load_strictly(model, state, path)
+    return model.to(device).eval()
+
+
+def load_backbone(model: nn.Module, path: str | Path) -> None:
+    """Copy backbone weights into `model` from a detector's checkpoint, ours or published, or the ImageNet file.
+
+    UserError as for load_model.
+    """
+    _, state = read_weights(path)
+    prefix = "backbone."
+    backbone = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    _load_strictly(model.backbone, backbone, path)
+
+
+def read_weights(path: str | Path) -> tuple[str, dict[str, Tensor]]:
+    """What a weights file holds: "v1", "v2" or "backbone" (ImageNet), and its parameters under our names."""
+    checkpoint = _read_checkpoint(path)
+    if "model_name" in checkpoint:
+        return checkpoint["model_name"], checkpoint.get("ema") or checkpoint["model"]
+    try:
+        state = unwrap(checkpoint)
+        if any(name.startswith("body.") for name in state):
+            return "v1", translate(state, teacher_names())
+        state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+        names = {theirs: f"backbone.{ours}" for theirs, ours in backbone_names().items()}
+        return "backbone", translate(state, names)
+    except (KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} is neither a checkpoint of this repo nor a published one ({error} is unknown); "
+            "give a FeatherFaceV2_*.pth, FeatherNetB_se.pth or mobilenetV1X0.25_pretrain.tar"
+        ) from None
+
+
+def _read_checkpoint(path: str | Path) -> dict:
+    if not Path(path).is_file():
+        raise UserError(f"there is no weights file {path}; check the path")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen types for a damaged or foreign file
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path} is not a checkpoint torch can read safely ({reason}); fetch or train it again") from None
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path} holds a {type(checkpoint).__name__}, not the weights of a model; give a checkpoint")
+    return checkpoint
+
+
+def _load_strictly(module: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        # torch lists every key; the first lines say enough.
+        reasons = [line.strip() for line in str(error).splitlines()[1:]]
+        raise UserError(f"{path} does not fit {type(module).__name__}: {reasons[0][:200]}; give a matching file") from None

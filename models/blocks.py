@@ -1,0 +1,115 @@
+"""The blocks both detectors are made of. Maps are [B, C, H, W]."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data.config import ANCHORS_PER_CELL, STRIDES
+
+#: Slope of LeakyReLU below zero.
+LEAK = 0.1
+
+#: Face probability of every anchor in an untrained detector (Lin et al., "Focal loss", ICCV 2017, section 3.3).
+FACE_PRIOR = 0.01
+
+
+def leaky_relu() -> nn.Module:
+    return nn.LeakyReLU(LEAK, inplace=True)
+
+
+def relu() -> nn.Module:
+    return nn.ReLU(inplace=True)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, BatchNorm, activation (or None); padded so that stride 1 keeps the size."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        activation: Callable[[], nn.Module] | None = leaky_relu,
+    ):
+        super().__init__()
+        padding = kernel_size // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        if activation is not None:
+            self.activation = activation()
+
+
+class ChannelGate(nn.Module):
+    """Scales each channel by a weight in 0..1 found from its mean and its maximum (CBAM, Woo et al., ECCV 2018)."""
+
+    def __init__(self, channels: int, reduction: int):
+        super().__init__()
+        self.squeeze = nn.Linear(channels, channels // reduction)
+        self.expand = nn.Linear(channels // reduction, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.stack([F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)]).flatten(2)
+        weights = self.expand(F.relu(self.squeeze(pooled))).sum(0).sigmoid()
+        return x * weights[:, :, None, None]
+
+
+def summarise_channels(x: Tensor) -> Tensor:
+    """What CBAM's spatial gate looks at: [B, 2, H, W], the maximum and the mean over the channels."""
+    return torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
+
+
+def upsample_to(x: Tensor, target: Tensor) -> Tensor:
+    """x at the height and width of target, nearest neighbour."""
+    return F.interpolate(x, size=target.shape[-2:], mode="nearest")
+
+
+def shuffle_channels(x: Tensor) -> Tensor:
+    """Channels seen as [C/2, 2] and transposed: the even ones, then the odd ones (ShuffleNet, Zhang et al., CVPR 2018)."""
+    batch, channels, height, width = x.shape
+    return x.view(batch, channels // 2, 2, height, width).transpose(1, 2).reshape(batch, channels, height, width)
+
+
+class Heads(nn.Module):
+    """1x1 convolutions from each pyramid level to the boxes, logits and landmarks of its anchors."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.boxes = self._per_level(channels, 4)
+        self.logits = self._per_level(channels, 2)
+        self.landmarks = self._per_level(channels, 10)
+
+    @staticmethod
+    def _per_level(channels: int, values: int) -> nn.ModuleList:
+        return nn.ModuleList(nn.Conv2d(channels, ANCHORS_PER_CELL * values, 1) for _ in STRIDES)
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """P3, P4, P5 -> boxes [B, A, 4], logits [B, A, 2], landmarks [B, A, 10] in the order of the anchors."""
+        return self._predict(self.boxes, levels), self._predict(self.logits, levels), self._predict(self.landmarks, levels)
+
+    @staticmethod
+    def _predict(convs: nn.ModuleList, levels: Sequence[Tensor]) -> Tensor:
+        values = convs[0].out_channels // ANCHORS_PER_CELL
+        maps = (conv(x) for conv, x in zip(convs, levels))
+        return torch.cat([x.permute(0, 2, 3, 1).reshape(len(x), -1, values) for x in maps], dim=1)
+
+    def start_rare(self) -> None:
+        """Start with boxes on their anchors and with every anchor a face at FACE_PRIOR."""
+        for conv in (*self.boxes, *self.logits, *self.landmarks):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)
+        log_odds = math.log(FACE_PRIOR / (1 - FACE_PRIOR))
+        for conv in self.logits:
+            conv.bias.data = torch.tensor([0.0, log_odds] * ANCHORS_PER_CELL)
+
+
+def init_kaiming(module: nn.Module) -> None:
+    """Kaiming weights and zero biases for one convolution or linear layer; for nn.Module.apply."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, a=LEAK)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

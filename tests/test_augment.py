@@ -1,0 +1,254 @@
+"""Augmentations: faces move with the pixels, and the visibility rule at its thresholds."""
+
+import numpy as np
+import pytest
+
+from data.augment import (
+    ColourJitter,
+    HorizontalFlip,
+    RandomCrop,
+    Sample,
+    augment,
+    clip_faces,
+    training_augmentations,
+    visible_share,
+)
+from data.config import MEAN_BGR, MIN_FACE_PIXELS
+
+
+def make_sample(width, height, boxes=(), ignored=None, colour=(10, 20, 30)):
+    """A plain picture whose faces are rectangles, with landmarks well inside each."""
+    boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    inner = np.array([[0.25, 0.375], [0.75, 0.375], [0.5, 0.625], [0.375, 0.75], [0.625, 0.75]], dtype=np.float32)
+    landmarks = boxes[:, None, :2] + inner * (boxes[:, None, 2:] - boxes[:, None, :2])
+    ignored = np.zeros(len(boxes), bool) if ignored is None else np.array(ignored, dtype=bool)
+    image = np.full((height, width, 3), colour, dtype=np.uint8)
+    return Sample(image, boxes, landmarks, ~ignored, ignored)
+
+
+def assert_same(a: Sample, b: Sample):
+    for name in ("image", "boxes", "landmarks", "has_landmarks", "ignored"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+WINDOW = np.array([0, 0, 100, 100], dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "left, faces, ignored",
+    [
+        (60.0, 1, False),  # all of 40 px visible
+        (76.0, 1, False),  # exactly 60 %
+        (76.5, 1, True),
+        (90.0, 1, True),  # exactly 25 %
+        (90.5, 0, None),
+        (100.0, 0, None),
+        (500.0, 0, None),
+    ],
+)
+def test_visibility_rule(left, faces, ignored):
+    sample = clip_faces(make_sample(200, 200, [[left, 10, left + 40, 50]]), WINDOW)
+    assert len(sample.boxes) == faces
+    if faces:
+        assert bool(sample.ignored[0]) is ignored
+        np.testing.assert_array_equal(sample.boxes[0], [left, 10, min(left + 40, 100), 50])
+
+
+def test_landmark_outside_makes_all_invalid_and_moves_none():
+    before = make_sample(200, 200, [[76, 10, 116, 50], [10, 10, 50, 50]])
+    after = clip_faces(before, WINDOW)
+    assert after.has_landmarks.tolist() == [False, True]
+    np.testing.assert_array_equal(after.landmarks, before.landmarks)
+
+
+@pytest.mark.parametrize("side, ignored", [(1.0, True), (MIN_FACE_PIXELS - 0.01, True), (MIN_FACE_PIXELS, False)])
+def test_tiny_faces_are_ignored_never_dropped(side, ignored):
+    sample = clip_faces(make_sample(200, 200, [[0, 0, side, 50]]), WINDOW)
+    assert sample.ignored.tolist() == [ignored]
+    assert sample.has_landmarks.tolist() == [not ignored]
+
+
+def test_ignored_regions_are_kept_down_to_a_pixel():
+    boxes = [[99, 0, 199, 100], [99.5, 0, 199, 100], [-500, -500, 900, 900]]
+    sample = clip_faces(make_sample(200, 200, boxes, ignored=[True] * 3), WINDOW)
+    assert sample.boxes.tolist() == [[99, 0, 100, 100], [0, 0, 100, 100]]
+    assert sample.ignored.all()
+
+
+def test_clip_leaves_its_input_alone():
+    sample = make_sample(200, 200, [[76, 10, 116, 50]])
+    boxes = sample.boxes.copy()
+    clip_faces(sample, WINDOW)
+    np.testing.assert_array_equal(sample.boxes, boxes)
+
+
+def test_visible_share_of_boxes_without_area_is_zero():
+    boxes = np.array([[5, 5, 5, 5], [0, 0, 10, 10]], dtype=np.float32)
+    assert visible_share(boxes, WINDOW).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("width, height", [(64, 48), (33, 17), (1, 1)])
+def test_flip_twice_is_identity(width, height):
+    rng = np.random.default_rng(0)
+    sample = make_sample(width, height, [[0, 0, 1, 1], [0.25, 0, 0.75, 1]])
+    sample.image = rng.integers(0, 256, sample.image.shape, dtype=np.uint8)
+    flip = HorizontalFlip(probability=1.0)
+    assert_same(flip(flip(sample, rng), rng), sample)
+
+
+def test_flip_swaps_the_sides_of_the_landmarks():
+    sample = make_sample(100, 80, [[10, 20, 30, 60]])
+    sample.image[20:60, 10:30] = 255
+    flipped = HorizontalFlip(probability=1.0)(sample, np.random.default_rng(0))
+    assert flipped.boxes.tolist() == [[70, 20, 90, 60]]
+    assert (flipped.image[20:60, 70:90] == 255).all() and (flipped.image == 255).sum() == 40 * 20 * 3
+    left_eye, right_eye, nose, left_mouth, right_mouth = flipped.landmarks[0]
+    assert left_eye[0] < nose[0] < right_eye[0] and left_mouth[0] < nose[0] < right_mouth[0]
+    np.testing.assert_allclose(left_eye, [100 - sample.landmarks[0, 1, 0], sample.landmarks[0, 1, 1]])
+
+
+def test_flip_happens_with_its_probability():
+    sample = make_sample(4, 4)
+    sample.image[:, 0] = 255
+    rng = np.random.default_rng(0)
+    flip = HorizontalFlip(0.5)
+    flips = sum(flip(sample, rng).image[0, 3, 0] == 255 for _ in range(1000))
+    assert 450 < flips < 550
+
+
+@pytest.mark.parametrize("width, height", [(250, 180), (101, 253), (64, 64), (240, 31), (1, 1)])
+def test_crop_moves_faces_exactly_with_the_pixels(width, height):
+    """Blue holds x and green y of the source, so each pixel of the crop tells where it came from."""
+    whole = make_sample(width, height, [[0, 0, width, height]], ignored=[True], colour=(0, 0, 0))
+    whole.image[..., 0] = np.arange(width)
+    whole.image[..., 1] = np.arange(height)[:, None]
+    whole.landmarks[0] = [[0, 0], [width, height], [0, height], [width, 0], [width / 2, height / 2]]
+    crop = RandomCrop(96)
+    for seed in range(40):
+        result = crop(whole, np.random.default_rng(seed))
+        assert result.image.shape == (96, 96, 3) and result.image.dtype == np.uint8
+        left, top, right, bottom = result.boxes[0].round().astype(int)
+        np.testing.assert_array_equal(result.boxes[0], [left, top, right, bottom])
+
+        shown = np.zeros((96, 96), bool)
+        shown[top:bottom, left:right] = True
+        assert (result.image[~shown] == MEAN_BGR).all()
+        assert (result.image[shown, 2] == 0).all()
+
+        start, end = result.landmarks[0, 0], result.landmarks[0, 1]
+        zoom = (end - start) / (width, height)
+        source_x = (np.arange(left, right) + 0.5 - start[0]) / zoom[0] - 0.5
+        source_y = (np.arange(top, bottom) + 0.5 - start[1]) / zoom[1] - 0.5
+        # Rounding to a level, and half a pixel more where resizing repeats the border.
+        assert np.abs(result.image[top:bottom, left:right, 0] - source_x).max() < 1.02
+        assert np.abs(result.image[top:bottom, left:right, 1] - source_y[:, None]).max() < 1.02
+
+
+def test_cropped_face_lies_under_its_box():
+    sample = make_sample(320, 240, [[100, 60, 160, 130]], colour=(0, 0, 0))
+    sample.image[60:130, 100:160] = 255
+    crop = RandomCrop(160)
+    widths = []
+    for seed in range(60):
+        result = crop(sample, np.random.default_rng(seed))
+        for left, top, right, bottom in result.boxes.astype(int):
+            assert (result.image[top + 2 : bottom - 2, left + 2 : right - 2] == 255).all()
+            result.image[max(top - 3, 0) : bottom + 3, max(left - 3, 0) : right + 3] = 0
+            widths.append(right - left)
+        assert result.image.max() < 255
+    assert min(widths) < 40 and max(widths) > 100
+
+
+def test_crops_prefer_windows_with_a_face_but_not_always():
+    sample = make_sample(1024, 683, [[50, 50, 90, 90]])
+    crop = RandomCrop(320)
+    with_face = [len(crop(sample, np.random.default_rng(seed)).boxes) > 0 for seed in range(200)]
+    assert 0.85 < np.mean(with_face) < 1
+
+
+def test_close_up_is_never_cut_to_bare_skin():
+    sample = make_sample(300, 300, [[30, 30, 270, 270]])
+    crop = RandomCrop(160)
+    assert all(len(crop(sample, np.random.default_rng(seed)).boxes) == 1 for seed in range(50))
+
+
+def test_tiny_faces_are_not_zoomed_out_of_sight():
+    sample = make_sample(640, 640, [[x, x, x + 8, x + 8] for x in range(0, 600, 10)])
+    crop = RandomCrop(640)
+    for seed in range(50):
+        assert (~crop(sample, np.random.default_rng(seed)).ignored).any()
+
+
+@pytest.mark.parametrize(
+    "width, height, boxes",
+    [
+        (640, 480, []),
+        (640, 480, [[i, i % 400, i + 9, i % 400 + 9] for i in range(500)]),
+        (640, 480, [[100, 100, 101, 101]]),
+        (4000, 3000, [[1000, 1000, 1400, 1500]]),
+        (1, 1, [[0, 0, 1, 1]]),
+        (1, 700, []),
+        (37, 53, [[-5, -5, 20, 20], [500, 500, 600, 600]]),
+    ],
+    ids=["no face", "500 faces", "one pixel face", "huge", "one pixel picture", "a line", "boxes outside"],
+)
+def test_boundary_cases(width, height, boxes):
+    augmentations = training_augmentations(64)
+    for seed in range(8):
+        sample = augment(make_sample(width, height, boxes), augmentations, np.random.default_rng(seed))
+        assert sample.image.shape == (64, 64, 3) and sample.image.dtype == np.uint8
+        rows = len(sample.boxes)
+        assert sample.boxes.shape == (rows, 4) and sample.boxes.dtype == np.float32
+        assert sample.landmarks.shape == (rows, 5, 2) and sample.landmarks.dtype == np.float32
+        assert sample.has_landmarks.shape == sample.ignored.shape == (rows,)
+        assert (sample.boxes >= 0).all() and (sample.boxes <= 64).all()
+        assert (sample.boxes[:, 2:] > sample.boxes[:, :2]).all()
+        faces = sample.boxes[~sample.ignored]
+        assert ((faces[:, 2:] - faces[:, :2]) >= MIN_FACE_PIXELS).all()
+
+
+def test_same_generator_same_sample():
+    def draw():
+        sample = make_sample(200, 150, [[20, 30, 80, 90]])
+        return augment(sample, training_augmentations(64), np.random.default_rng(7))
+
+    assert_same(draw(), draw())
+
+
+def test_colour_leaves_faces_alone_and_stays_near():
+    sample = make_sample(20, 20, [[2, 2, 12, 12]], colour=(60, 120, 180))
+    jitter = ColourJitter()
+    rng = np.random.default_rng(0)
+    colours = []
+    for _ in range(200):
+        result = jitter(sample, rng)
+        assert result.image.dtype == np.uint8 and result.image.shape == sample.image.shape
+        np.testing.assert_array_equal(result.boxes, sample.boxes)
+        colours.append(result.image[0, 0].astype(float))
+    colours = np.array(colours)
+    grey = (np.ptp(colours, axis=1) <= 1).mean()
+    assert 0.01 < grey < 0.12
+    assert np.abs(colours.mean(axis=0) - (60, 120, 180)).max() < 15
+    assert colours.std(axis=0).min() > 10
+
+
+def test_colour_keeps_grey_grey_under_saturation_and_hue():
+    jitter = ColourJitter()
+    jitter.brightness, jitter.contrast = 0.0, (1.0, 1.0)
+    ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    sample = make_sample(16, 16)
+    sample.image = ramp
+    for seed in range(20):
+        result = jitter(sample, np.random.default_rng(seed)).image
+        assert np.abs(result.astype(int) - ramp).max() <= 1
+
+
+def test_colour_saturates_instead_of_wrapping():
+    jitter = ColourJitter()
+    for value in (0, 255):
+        sample = make_sample(4, 4, colour=(value,) * 3)
+        for seed in range(50):
+            matrix = jitter.draw_matrix(np.random.default_rng(seed)).astype(float)
+            expected = np.clip(matrix @ [value, value, value, 1], 0, 255)
+            result = jitter(sample, np.random.default_rng(seed)).image[0, 0]
+            assert np.abs(result - expected).max() <= 1

@@ -1,0 +1,510 @@
+"""WIDER FACE AP: the published evaluator's numbers, cases worked out by hand, a slow twin, the rules for bad files."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from tests.paths import ROOT, SHARED, needs_shared
+from widerface_evaluate.evaluation import (
+    THRESHOLDS, bootstrap, evaluate, groups_by, match_detections, precision_recall, subset_groups)
+from widerface_evaluate.wider_files import InputError, load_ground_truth, read_predictions, remarks
+
+SCRIPT = ROOT / "widerface_evaluate" / "evaluation.py"
+OFFICIAL = SHARED / "data" / "wider_ground_truth"
+REFERENCE = SHARED / "reference" / "wider_eval"
+FACE = [10, 20, 30, 40]
+FAR = [500, 500, 30, 40]
+
+
+def cells(values):
+    """A column of MATLAB cells."""
+    column = np.empty((len(values), 1), dtype=object)
+    column[:, 0] = values
+    return column
+
+
+def write_ground_truth(folder, pictures, easy=None, medium=None, **labels):
+    """The four .mat files in the official structure.
+
+    pictures: {(event, name): [face, ...]}, pictures of an event side by side. easy and medium: {(event, name): [index
+    from 1, ...]}, by default all faces; hard is always all faces. labels: like pictures, a value per face.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    events = list(dict.fromkeys(event for event, _ in pictures))
+
+    def nested(value_of):
+        by_event = []
+        for event in events:
+            values = np.empty((sum(key[0] == event for key in pictures), 1), dtype=object)
+            values[:, 0] = [value_of(key) for key in pictures if key[0] == event]
+            by_event.append(values)
+        return cells(by_event)
+
+    def column(values):
+        return np.array(values, dtype=np.uint16).reshape(-1, 1)
+
+    savemat(folder / "wider_face_val.mat", {
+        "event_list": cells(events),
+        "file_list": nested(lambda key: np.array([key[1]])),
+        "face_bbx_list": nested(lambda key: np.array(pictures[key], dtype=np.float64).reshape(-1, 4)),
+        **{f"{label}_label_list": nested(lambda key: column(values[key])) for label, values in labels.items()},
+    })
+    for subset, kept in (("easy", easy), ("medium", medium), ("hard", None)):
+        indices = {key: range(1, len(faces) + 1) for key, faces in pictures.items()} if kept is None else kept
+        savemat(folder / f"wider_{subset}_val.mat", {"gt_list": nested(lambda key: column(indices[key]))})
+    return load_ground_truth(folder)
+
+
+def write_predictions(folder, predictions, line_end="\n"):
+    for (event, name), rows in predictions.items():
+        (folder / event).mkdir(parents=True, exist_ok=True)
+        lines = [name, str(len(rows)), *(" ".join(map(str, row)) for row in rows)]
+        (folder / event / f"{name}.txt").write_bytes("".join(line + line_end for line in lines).encode())
+    return folder
+
+
+def arrays(predictions):
+    return {key: np.array(rows, dtype=np.float64).reshape(-1, 5) for key, rows in predictions.items()}
+
+
+def run_script(*arguments, cwd=ROOT):
+    return subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
+                          encoding="utf-8", env=os.environ | {"PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"})
+
+
+# The published numbers
+
+
+@pytest.fixture(scope="module", params=["7", "8"])
+def reference(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predictions")
+    subprocess.run([sys.executable, REFERENCE / "make_predictions.py", folder, "--seed", request.param], check=True)
+    return folder, json.loads((REFERENCE / "expected.json").read_text())[request.param]
+
+
+@needs_shared
+def test_official_set_gives_the_published_ap(reference):
+    folder, expected = reference
+    start = time.process_time()
+    ground_truth = load_ground_truth(OFFICIAL)
+    predictions = read_predictions(folder, ground_truth)
+    read = time.process_time()
+    result = evaluate(predictions, ground_truth)
+    assert time.process_time() - read < 2.5 and time.process_time() - start < 5
+    assert result == pytest.approx(expected, abs=1e-9, rel=0)
+
+
+@needs_shared
+@pytest.mark.parametrize("reference", ["7"], indirect=True)
+def test_script_prints_and_writes_the_published_ap(reference, tmp_path):
+    folder, expected = reference
+    run = run_script(SCRIPT, "-p", folder, "-g", OFFICIAL, "--json", tmp_path / "new" / "ap.json")
+    assert run.returncode == 0 and run.stderr == ""
+    printed = [line.split(" Val AP: ") for line in run.stdout.splitlines()]
+    assert [name for name, _ in printed] == ["Easy  ", "Medium", "Hard  "]
+    assert [float(ap) for _, ap in printed] == pytest.approx(list(expected.values()), abs=1e-9, rel=0)
+    written = json.loads((tmp_path / "new" / "ap.json").read_text(encoding="utf-8"))
+    assert written == pytest.approx(expected, abs=1e-9, rel=0)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["ap.json"]
+
+
+@needs_shared
+def test_perfect_predictions_on_photographs():
+    ground_truth = load_ground_truth(SHARED / "data" / "people" / "val" / "ground_truth")
+    scores = np.linspace(1, 0.1, len(ground_truth.boxes))
+    rows = np.column_stack([ground_truth.boxes, scores])
+    predictions = {key: rows[ground_truth.picture == index] for index, key in enumerate(ground_truth.pictures)}
+    assert evaluate(predictions, ground_truth) == pytest.approx({"easy": 1, "medium": 1, "hard": 1}, abs=1e-12)
+
+
+# By hand
+
+
+ONE = ("0--A", "one")
+TWO = ("0--A", "two")
+
+
+def test_second_detection_of_a_face_is_a_false_alarm(tmp_path):
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE, FAR]})
+    # Precision 1 up to half of the faces, then 2 of 3: 1/2 * 1 + 1/2 * 2/3.
+    predictions = arrays({ONE: [[*FACE, 0.9], [*FACE, 0.6], [*FAR, 0.3]]})
+    assert evaluate(predictions, ground_truth)["hard"] == pytest.approx(5 / 6)
+
+
+def test_second_best_face_is_no_second_choice(tmp_path):
+    near = [12, 20, 30, 40]
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE, near]})
+    # Both faces overlap both detections by more than half, but both detections like the first face best.
+    predictions = arrays({ONE: [[*FACE, 0.9], [10, 21, 30, 40, 0.3]]})
+    assert evaluate(predictions, ground_truth)["hard"] == pytest.approx(1 / 2)
+
+
+def test_ignored_face_makes_neither_hit_nor_false_alarm(tmp_path):
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE, FAR]}, easy={ONE: [2]})
+    predictions = arrays({ONE: [[*FACE, 0.9], [*FACE, 0.8], [300, 9, 9, 9, 0.5], [*FAR, 0.3]]})
+    result = evaluate(predictions, ground_truth)
+    assert result["easy"] == pytest.approx(1 / 2)  # the false alarm at 0.5 before the only face
+    assert result["hard"] == pytest.approx(1 / 2 + 1 / 2 * 2 / 4)
+
+
+def test_false_alarms_count_beside_ignored_faces_but_not_in_pictures_without_faces(tmp_path):
+    alarm = [[300, 9, 9, 9, 0.9], [300, 9, 9, 9, 0.1]]
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE], TWO: [FAR]}, easy={ONE: [1], TWO: []})
+    assert evaluate(arrays({ONE: [[*FACE, 0.5]], TWO: alarm}), ground_truth)["easy"] == pytest.approx(1 / 2)
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE], TWO: []})
+    assert evaluate(arrays({ONE: [[*FACE, 0.5]], TWO: alarm}), ground_truth)["easy"] == 1
+
+
+def test_edge_pixels_belong_to_a_box(tmp_path):
+    ground_truth = write_ground_truth(tmp_path, {ONE: [[0, 0, 9, 9]]})
+    # 10 x 10 pixels against 10 x 5: exactly half. One row less is no match.
+    assert evaluate(arrays({ONE: [[0, 0, 9, 4, 0.9], [99, 99, 1, 1, 0.1]]}), ground_truth)["hard"] == 1
+    assert evaluate(arrays({ONE: [[0, 0, 9, 3, 0.9], [99, 99, 1, 1, 0.1]]}), ground_truth)["hard"] == 0
+
+
+def test_first_line_of_a_tie_takes_the_face(tmp_path):
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE]})
+    loose = [10, 20, 30, 30]
+    predictions = arrays({ONE: [[*loose, 0.9], [*FACE, 0.9], [*FAR, 0.1]]})
+    assert list(match_detections(predictions, ground_truth).first) == [True, False, False]
+
+
+def test_file_order_stands_where_scores_do_not_fall(tmp_path):
+    ground_truth = write_ground_truth(tmp_path / "gt", {ONE: [FACE]})
+    # The hit scores highest, but the line above it is admitted with it.
+    rows = {ONE: [[*FAR, 0.1], [*FACE, 0.9]]}
+    folder = write_predictions(tmp_path / "predictions", rows)
+    predictions = read_predictions(folder, ground_truth)
+    assert evaluate(predictions, ground_truth)["hard"] == pytest.approx(1 / 2)
+    assert remarks(folder, predictions, ground_truth) == ["1 files are not in order of score; their own order was kept"]
+
+
+def test_scores_are_stretched_over_the_whole_set(tmp_path):
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE], TWO: []})
+    # From 1, as no score is lower, to 5, the score in the picture without faces: 3 becomes 0.5, 2 becomes 0.25.
+    predictions = arrays({ONE: [[*FACE, 3], [*FAR, 2]], TWO: [[*FAR, 5]]})
+    thresholds = THRESHOLDS[match_detections(predictions, ground_truth).threshold]
+    assert thresholds.tolist() == [0.5, 0.25]
+
+
+def test_one_score_for_all_is_one_point(tmp_path):
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE]})
+    predictions = arrays({ONE: [[*FAR, 0.7], [*FACE, 0.7]]})
+    assert evaluate(predictions, ground_truth)["hard"] == pytest.approx(1 / 2)
+    assert remarks(tmp_path, predictions, ground_truth) == ["all scores are equal, so the curve has one point"]
+
+
+def test_nothing_found_and_nothing_to_find(tmp_path):
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE]}, easy={ONE: []})
+    result = evaluate(arrays({ONE: []}), ground_truth)
+    assert result["hard"] == 0 and math.isnan(result["easy"])
+    ground_truth = write_ground_truth(tmp_path, {ONE: []})
+    assert math.isnan(evaluate(arrays({ONE: [[*FACE, 0.5]]}), ground_truth)["hard"])
+
+
+# A slow twin, straight from the description
+
+
+def slow_iou(box, face):
+    left, top = max(box[0], face[0]), max(box[1], face[1])
+    right = min(box[0] + box[2], face[0] + face[2])
+    bottom = min(box[1] + box[3], face[1] + face[3])
+    if right - left + 1 <= 0 or bottom - top + 1 <= 0:
+        return 0
+    shared = (right - left + 1) * (bottom - top + 1)
+    return shared / ((box[2] + 1) * (box[3] + 1) + (face[2] + 1) * (face[3] + 1) - shared)
+
+
+def slow_counts(rows, faces, kept, threshold):
+    """Detections that count, and faces found, with all lines up to the last that reaches the threshold."""
+    last = max((line for line, row in enumerate(rows) if row[4] >= threshold), default=-1)
+    reported, found = 0, set()
+    for row in rows[:last + 1]:
+        overlaps = [slow_iou(row, face) for face in faces]
+        best = overlaps.index(max(overlaps))
+        if overlaps[best] < 0.5:
+            reported += 1
+        elif best + 1 in kept:
+            reported += 1
+            found.add(best)
+    return reported, len(found)
+
+
+def slow_ap(predictions, pictures, kept):
+    scores = [row[4] for rows in predictions.values() for row in rows]
+    low, high = min(1, *scores), max(0, *scores)
+    scaled = {key: [[*row[:4], (row[4] - low) / (high - low)] for row in rows] for key, rows in predictions.items()}
+    face_count = sum(map(len, kept.values()))
+    points = []
+    for step in range(1, 1001):
+        counts = [slow_counts(scaled[key], faces, kept[key], 1 - step / 1000)
+                  for key, faces in pictures.items() if faces]
+        reported, found = (sum(column) for column in zip(*counts))
+        points.append((found / face_count, found / reported if reported else 0))
+    ap, before = 0, 0
+    for index, (recall, _) in enumerate(points):
+        ap += (recall - before) * max(precision for _, precision in points[index:])
+        before = recall
+    return ap
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_agrees_with_the_slow_twin(seed, tmp_path):
+    random = np.random.default_rng(seed)
+    pictures, easy, predictions = {}, {}, {}
+    for index in range(5):
+        key = (f"{index // 3}--Event", f"picture_{index}")
+        # Few places and sizes, so that equal overlaps, overlaps of exactly a half and equal scores all occur.
+        faces = random.integers(1, 5, (random.integers(0, 4), 4)) * [6, 6, 4, 4] - [0, 0, 1, 1]
+        rows = random.integers(1, 5, (random.integers(0, 9), 4)) * [6, 6, 4, 4] - [0, 0, 1, 1]
+        scores = random.integers(1, 8, len(rows)) / random.choice([8, 5])
+        if seed % 2:
+            scores = -np.sort(-scores)
+        pictures[key] = faces.tolist()
+        easy[key] = [face for face in range(1, len(faces) + 1) if random.random() < 0.6]
+        predictions[key] = np.column_stack([rows, scores]).tolist()
+    pictures["9--Last", "sure"], easy["9--Last", "sure"] = [FACE], [1]
+    predictions["9--Last", "sure"] = [[*FACE, 0.55], [*FAR, 0.05]]
+    ground_truth = write_ground_truth(tmp_path, pictures, easy)
+    result = evaluate(arrays(predictions), ground_truth)
+    assert result["easy"] == pytest.approx(slow_ap(predictions, pictures, easy), abs=1e-12)
+    everything = {key: range(1, len(faces) + 1) for key, faces in pictures.items()}
+    assert result["hard"] == pytest.approx(slow_ap(predictions, pictures, everything), abs=1e-12)
+
+
+# Files
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A ground truth of two events and its predictions, as folders."""
+    pictures = {("0--Fête", "naïve_1"): [FACE, FAR], ("1--B", "b.c_2"): [FACE]}
+    predictions = {key: [[*FACE, 0.9], [*FAR, 0.25]] for key in pictures}
+    write_ground_truth(tmp_path / "gt", pictures)
+    return tmp_path / "gt", write_predictions(tmp_path / "predictions", predictions)
+
+
+@pytest.mark.parametrize("text", [
+    "naïve_1\r\n2\r\n10 20 30 40 0.9\r\n500 500 30 40 0.25\r\n",
+    "\ufeffnaïve_1\n2\n10 20 30 40 0.9 \n500 500 30 40 0.25",
+    "0--Fête/naïve_1.jpg\n2\n10\t20 30.0 4e1  0.9\n500 500 30 40 0.25\n\n",
+    "0--Fête\\naïve_1\n2\n10 20 30 40 0.9\n500 500 30 40 0.25\n",
+], ids=["windows line ends", "byte order mark", "path and blanks", "windows path"])
+def test_the_same_detections_written_differently(small, text):
+    ground_truth, folder = load_ground_truth(small[0]), small[1]
+    (folder / "0--Fête" / "naïve_1.txt").write_bytes(text.encode())
+    detections = read_predictions(folder, ground_truth)["0--Fête", "naïve_1"]
+    assert detections.tolist() == [[10, 20, 30, 40, 0.9], [500, 500, 30, 40, 0.25]]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "naïve_1\n0\n"])
+def test_a_file_without_detections_is_legal_and_reported(small, text):
+    ground_truth, folder = load_ground_truth(small[0]), small[1]
+    (folder / "0--Fête" / "naïve_1.txt").write_bytes(text.encode())
+    predictions = read_predictions(folder, ground_truth)
+    assert predictions["0--Fête", "naïve_1"].shape == (0, 5)
+    assert evaluate(predictions, ground_truth)["hard"] == pytest.approx(1 / 3)
+    assert remarks(folder, predictions, ground_truth) == ["1 of 2 pictures have no detections"]
+
+
+def test_files_of_other_pictures_are_left_out_and_reported(small):
+    ground_truth, folder = load_ground_truth(small[0]), small[1]
+    before = evaluate(read_predictions(folder, ground_truth), ground_truth)
+    write_predictions(folder, {("1--B", "other"): [[*FAR, 9.0]], ("2--C", "other"): []})
+    predictions = read_predictions(folder, ground_truth)
+    assert evaluate(predictions, ground_truth) == before
+    [line] = remarks(folder, predictions, ground_truth)
+    assert line.startswith("left out 2 files") and "other.txt" in line
+
+
+GOOD = "10 20 30 40 0.9"
+
+
+@pytest.mark.parametrize("text, line, word", [
+    (f"other\n1\n{GOOD}\n", 1, "other"),
+    (f"{GOOD}\n", 1, GOOD),
+    ("b.c_2\n", 2, "number of detections"),
+    (f"b.c_2\n{GOOD}\n", 2, "number of detections"),
+    (f"b.c_2\n3\n{GOOD}\n{GOOD}\n", 2, "2 follow"),
+    (f"b.c_2\n1\n{GOOD}\n{GOOD}\n", 2, "2 follow"),
+    (f"b.c_2\n2\n{GOOD}\n10 20 30\n", 4, "five"),
+    (f"b.c_2\n2\n10 20 30 40\n{GOOD} 7\n", 3, "five"),
+    (f"b.c_2\n2\n{GOOD}\n10 20 thirty 40 0.5\n", 4, "five"),
+    (f"b.c_2\n2\n{GOOD}\n10 20 nan 40 0.5\n", 4, "NaN"),
+    (f"b.c_2\n2\n{GOOD}\n10 20 30 40 inf\n", 4, "infinite"),
+    (f"b.c_2\n2\n10 20 30 -1 0.9\n{GOOD}\n", 3, "negative"),
+])
+def test_bad_file_is_named_with_its_line(small, text, line, word):
+    (small[1] / "1--B" / "b.c_2.txt").write_bytes(text.encode())
+    with pytest.raises(InputError, match="^[^\n]*b.c_2.txt, line [^\n]*$") as caught:
+        read_predictions(small[1], load_ground_truth(small[0]))
+    assert f"line {line}:" in str(caught.value) and word in str(caught.value)
+
+
+def test_missing_files_are_named(small):
+    ground_truth, folder = load_ground_truth(small[0]), small[1]
+    (folder / "1--B" / "b.c_2.txt").unlink()
+    with pytest.raises(InputError, match=r"b\.c_2\.txt is missing \(1 of 2 files\)"):
+        read_predictions(folder, ground_truth)
+    (folder / "1--B").rmdir()
+    with pytest.raises(InputError, match=r"1--B is missing \(1 of 2 events\)"):
+        read_predictions(folder, ground_truth)
+    with pytest.raises(InputError, match="nowhere"):
+        read_predictions(folder / "nowhere", ground_truth)
+
+
+def test_bad_ground_truth_is_named(small, tmp_path):
+    folder, _ = small
+    other = tmp_path / "other"
+    write_ground_truth(other, {ONE: [FACE] * 9})
+    (folder / "wider_easy_val.mat").write_bytes((other / "wider_easy_val.mat").read_bytes())
+    with pytest.raises(InputError, match="wider_easy_val.mat lists"):
+        load_ground_truth(folder)
+    (folder / "wider_easy_val.mat").write_bytes(b"no matrix")
+    with pytest.raises(InputError, match="wider_easy_val.mat cannot be read"):
+        load_ground_truth(folder)
+    (folder / "wider_easy_val.mat").unlink()
+    with pytest.raises(InputError, match="wider_easy_val.mat is missing"):
+        load_ground_truth(folder)
+    (folder / "wider_face_val.mat").write_bytes((folder / "wider_hard_val.mat").read_bytes())
+    with pytest.raises(InputError, match="no variable event_list"):
+        load_ground_truth(folder)
+
+
+@pytest.mark.parametrize("change, word", [
+    ({TWO: np.empty((0, 5))}, "0--A/two"),
+    ({ONE: np.empty((3, 4))}, r"\[3, 4\]"),
+    ({ONE: np.array([[1, 1, 1, 1, 0.5], [1, 1, 1, 1, np.nan]])}, "0--A/one, row 1: NaN"),
+    ({ONE: np.array([[1, 1, -1, 1, 0.5]])}, "negative"),
+])
+def test_bad_arrays_are_named(tmp_path, change, word):
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE]})
+    with pytest.raises(InputError, match=word):
+        evaluate(arrays({ONE: []}) | change, ground_truth)
+    with pytest.raises(InputError, match="no predictions for 0--A/one"):
+        evaluate({}, ground_truth)
+
+
+# The script
+
+
+def test_runs_as_script_and_as_module(small):
+    outputs = [run_script(*command, "-p", small[1], "-g", small[0]).stdout
+               for command in ([SCRIPT], ["-m", "widerface_evaluate.evaluation"])]
+    assert outputs[0] == outputs[1] and outputs[0].startswith("Easy   Val AP: 0.")
+
+
+def test_script_tells_a_mistake_in_one_line(small):
+    ground_truth, folder = small
+    (folder / "1--B" / "b.c_2.txt").write_text(f"b.c_2\n2\n{GOOD}\n")
+    run = run_script(SCRIPT, "-p", folder, "-g", ground_truth)
+    assert run.returncode == 2 and run.stdout == ""
+    assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1 and "b.c_2.txt, line 2" in run.stderr
+
+
+def test_script_compares_models_and_draws(small, tmp_path):
+    ground_truth, folder = small
+    write_predictions(tmp_path / "worse", {("0--Fête", "naïve_1"): [[*FACE, 0.9]], ("1--B", "b.c_2"): []})
+    run = run_script(SCRIPT, "-p", f"né={folder}", "-p", f"worse={tmp_path / 'worse'}", "-g", ground_truth,
+                     "--bootstrap", "50", "--by", "event", "--json", "ap.json", "--plot", "curves", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "worse: 1 of 2 pictures have no detections" in run.stderr
+    assert "worse minus né\neasy AP: " in run.stdout
+    written = json.loads((tmp_path / "ap.json").read_text(encoding="utf-8"))
+    assert list(written) == ["né", "worse"]
+    assert written["worse"]["hard"] == pytest.approx(1 / 3) and written["worse"]["1--B"] == 0
+    low, high = written["worse"]["intervals"]["hard"]
+    assert low <= written["worse"]["hard"] <= high
+    drawn = sorted((tmp_path / "curves").iterdir())
+    assert [path.name for path in drawn] == [f"precision_recall_{name}.png" for name in ("easy", "hard", "medium")]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+
+
+def test_import_needs_numpy_and_scipy_only():
+    heavy = "{'torch', 'cv2', 'matplotlib'}"
+    run = run_script("-c", f"import sys, widerface_evaluate.evaluation; sys.exit(bool({heavy} & set(sys.modules)))")
+    assert run.returncode == 0, run.stderr
+
+
+# Groups and intervals
+
+
+def test_groups_by_size_label_and_event(tmp_path):
+    faces = {ONE: [[0, 0, 50, height] for height in (7, 8, 15, 16, 32)], ("1--B", "two"): [[0, 0, 50, 96], FACE]}
+    labels = {"invalid": {ONE: [0, 0, 1, 0, 0], ("1--B", "two"): [0, 0]},
+              "blur": {ONE: [0, 1, 2, 2, 2], ("1--B", "two"): [0, 1]}}
+    ground_truth = write_ground_truth(tmp_path, faces, **labels)
+
+    def chosen(kind):
+        return {name: np.flatnonzero(group.faces).tolist() for name, group in groups_by(kind, ground_truth).items()}
+
+    assert chosen("size") == {
+        "under 8 px": [0], "8-16 px": [1], "16-32 px": [3], "32-96 px": [4, 6], "over 96 px": [5]}
+    assert chosen("blur") == {"blur clear": [0, 5], "blur normal": [1, 6], "blur heavy": [2, 3, 4]}
+    assert chosen("event") == {"0--A": [0, 1, 2, 3, 4], "1--B": [5, 6]}
+    with pytest.raises(InputError, match="pose_label_list"):
+        groups_by("pose", ground_truth)
+
+
+def test_an_event_is_judged_by_its_own_pictures(tmp_path):
+    key = ("1--B", "two")
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE], key: [FACE]})
+    matches = match_detections(arrays({ONE: [[*FACE, 0.9]], key: [[*FAR, 0.95], [*FACE, 0.1]]}), ground_truth)
+    aps = {name: precision_recall(matches, group, ground_truth).ap
+           for name, group in groups_by("event", ground_truth).items()}
+    assert aps == pytest.approx({"0--A": 1, "1--B": 1 / 2})
+
+
+def random_set(tmp_path, pictures=60):
+    random = np.random.default_rng(5)
+    faces = {("0--A", str(index)): random.uniform(0, 900, (3, 4)) // [1, 1, 9, 9] + 8 for index in range(pictures)}
+    ground_truth = write_ground_truth(tmp_path, {key: boxes.tolist() for key, boxes in faces.items()})
+    predictions = {}
+    for key, boxes in faces.items():
+        rows = np.vstack([boxes[: random.integers(0, 4)], random.uniform(0, 900, (2, 4))])
+        predictions[key] = np.column_stack([rows, -np.sort(-random.random(len(rows)))])
+    return predictions, ground_truth
+
+
+def test_bootstrap_is_the_ap_of_the_drawn_pictures(tmp_path):
+    predictions, ground_truth = random_set(tmp_path)
+    matches = match_detections(predictions, ground_truth)
+    group = subset_groups(ground_truth)["hard"]
+    # Weight two must count as a second copy of the picture would. The picture of weight zero stays, without faces: its
+    # scores belong to the range.
+    weights = np.ones(len(ground_truth.pictures))
+    weights[:2] = 0, 2
+    drawn = precision_recall(matches, group, ground_truth, weights)
+    left_out, doubled = ground_truth.pictures[:2]
+    faces = {key: ground_truth.boxes[ground_truth.picture == index].tolist()
+             for index, key in enumerate(ground_truth.pictures)}
+    copy = ("0--A", "copy")
+    twin = write_ground_truth(tmp_path, faces | {left_out: [], copy: faces[doubled]})
+    expected = evaluate(predictions | {copy: predictions[doubled]}, twin)
+    assert drawn.ap == pytest.approx(expected["hard"], abs=1e-12)
+
+
+def test_bootstrap_interval_holds_the_ap_and_repeats(tmp_path):
+    predictions, ground_truth = random_set(tmp_path)
+    matches = match_detections(predictions, ground_truth)
+    group = subset_groups(ground_truth)["hard"]
+    samples = bootstrap(matches, group, ground_truth, 600)
+    low, high = np.percentile(samples, [2.5, 97.5])
+    assert samples.shape == (600,) and low < evaluate(predictions, ground_truth)["hard"] < high
+    assert 0.02 < high - low < 0.4
+    assert (samples == bootstrap(matches, group, ground_truth, 600)).all()
+
+
+def test_curve_runs_over_the_thresholds(tmp_path):
+    predictions, ground_truth = random_set(tmp_path)
+    matches = match_detections(predictions, ground_truth)
+    curve = precision_recall(matches, subset_groups(ground_truth)["hard"], ground_truth)
+    assert curve.precision.shape == curve.recall.shape == THRESHOLDS.shape == (1000,)
+    assert (np.diff(curve.recall) >= 0).all() and THRESHOLDS[0] == 0.999 and THRESHOLDS[-1] == 0

@@ -1,0 +1,237 @@
+"""The training script: its schedule, its flags, exact resuming, accumulation, several processes."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import train_v2
+from data.demo import write_demo_set
+from models import MODELS, build_model, load_model
+from models.featherface_v2 import FeatherFaceV2
+from tests.paths import ROOT
+from utils import distributed
+from utils.checkpoint import read_checkpoint
+from utils.ema import WeightAverage
+from utils.log import UserError
+from utils.schedule import dropblock_probability, learning_rate, mixes_pictures
+from utils.training_log import read_log
+
+
+@pytest.fixture(scope="module")
+def demo_set(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "set"
+    write_demo_set(folder, train_pictures=12, val_pictures=12)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    torch.manual_seed(7)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
+    torch.save({"model_name": "v1", "model": build_model("v1").state_dict(), "ema": None}, path)
+    return path
+
+
+@pytest.fixture
+def flags(demo_set, teacher, tmp_path):
+    """A run of seconds with everything on."""
+    return ["--training_dataset", str(demo_set / "train" / "label.txt"), "--teacher_model", str(teacher), "--save_folder",
+            str(tmp_path / "run"), "--image_size", "64", "--batch_size", "4", "--epochs", "4", "--warmup_epochs", "1",
+            "--num_workers", "0", "--gpu", "cpu", "--eval_every", "2", "--save_every", "2"]
+
+
+def run(monkeypatch, flags: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_v2.py", *flags])
+    train_v2.main()
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    state = read_checkpoint(path)
+    return {**state["model"], **{f"ema.{name}": tensor for name, tensor in state["ema"].items()}}
+
+
+def test_the_learning_rate_at_its_corners():
+    rates = [learning_rate(step, 100, 10, 1.0) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0 and rates[10] == 1.0
+    assert rates[99] == pytest.approx(0.01)
+    assert all(earlier >= later for earlier, later in zip(rates[10:], rates[11:]))
+    assert learning_rate(0, 1, 0, 1.0) == 1.0  # a run of one step
+    assert learning_rate(2, 3, 5, 1.0) == pytest.approx(0.6)  # a run shorter than its warm-up
+
+
+def test_dropblock_and_mixing_end_before_training_does():
+    assert dropblock_probability(0, 0.1) == 0 and dropblock_probability(0.25, 0.1) == pytest.approx(0.05)
+    assert dropblock_probability(0.7, 0.1) == 0.1 and dropblock_probability(0.9, 0.1) == 0
+    assert [mixes_pictures(epoch, 20) for epoch in (0, 17, 18, 19)] == [True, True, False, False]
+    assert not mixes_pictures(0, 1)
+
+
+def test_the_average_follows_weights_and_statistics():
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    average = WeightAverage(network, decay=0.5)
+    start = network[0].weight.detach().clone()
+    with torch.no_grad():
+        network[0].weight += 1
+    network[1].running_mean += 4
+    average.update(network)  # the first decay is 2 / 11
+    torch.testing.assert_close(average.network[0].weight, start + 9 / 11)
+    torch.testing.assert_close(average.network[1].running_mean, torch.full((2,), 4 * 9 / 11))
+    for _ in range(50):
+        average.update(network)
+    torch.testing.assert_close(average.network[0].weight, network[0].weight)
+
+
+def test_a_run_leaves_the_promised_files(monkeypatch, flags, tmp_path):
+    run(monkeypatch, flags)
+    folder = tmp_path / "run"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {f"FeatherFaceV2_{name}.pth" for name in ("epoch_2", "epoch_4", "last", "best", "final")} | {
+        "training_log.csv", "training_curves.png"}
+    rows = read_log(folder / "training_log.csv")
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    for name in ("total", "box", "class", "landmark", "kd_class", "kd_box", "kd_landmark", "feature", "learning_rate",
+                 "images_per_second", "task_gradient", "distillation_gradient"):
+        assert all(name in row for row in rows)
+    assert [("ap_hard" in row) for row in rows] == [False, True, False, True]
+    final = read_checkpoint(folder / "FeatherFaceV2_final.pth")
+    network = load_model(folder / "FeatherFaceV2_final.pth")
+    assert not network.training and network.name == "v2"
+    assert all((tensor == final["ema"][name]).all() for name, tensor in network.state_dict().items())
+    with pytest.raises(UserError, match="--resume_net"):
+        run(monkeypatch, flags)  # an earlier run is never overwritten
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(monkeypatch, flags, tmp_path, stop_after):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(monkeypatch, [*flags, "--save_folder", str(whole)])
+
+    write = train_v2.save_training_state
+
+    def write_and_die(path, trainee, optimizer, average, epochs_done, *rest):
+        write(path, trainee, optimizer, average, epochs_done, *rest)
+        if epochs_done == stop_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_v2, "save_training_state", write_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, [*flags, "--save_folder", str(broken)])
+    monkeypatch.setattr(train_v2, "save_training_state", write)
+    run(monkeypatch, [*flags, "--save_folder", str(broken), "--resume_net", str(broken / "FeatherFaceV2_last.pth")])
+
+    expected, found = (weights_of(folder / "FeatherFaceV2_final.pth") for folder in (whole, broken))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    logs = [read_log(folder / "training_log.csv") for folder in (whole, broken)]
+    for row in logs[0] + logs[1]:
+        del row["images_per_second"]
+    assert logs[0] == logs[1]
+
+
+def test_accumulation_gives_the_gradients_of_the_large_batch(demo_set, teacher):
+    """With the statistics of BatchNorm and of the feature term out of play: these are those of each part."""
+    options = train_v2.parse_args(["--training_dataset", str(demo_set / "train" / "label.txt"), "--image_size", "64"])
+    records, _ = train_v2.read_labels(options.training_dataset)
+    dataset = train_v2.WiderFaceDataset(records, 64, 0, train_v2.training_augmentations(64))
+    batch = next(iter(train_v2.make_loader(dataset, train_v2.EpochBatchSampler(len(records), 8, 0), 0)))
+    torch.manual_seed(0)
+    taught = load_model(teacher)
+    trainee = train_v2.Trainee(build_model("v2"), taught).eval()
+    criterion = train_v2.Criterion(True, 0.7, 0.0, 4.0)
+    anchors = train_v2.make_anchors(64, 64)
+    assignment = train_v2.assign(batch.targets, anchors, 8)
+    gradients = []
+    for parts in (1, 4):
+        trainee.zero_grad()
+        images = train_v2.normalize(batch.images)
+        losses, _ = train_v2.backward(trainee, taught, criterion, images, assignment, anchors, parts, False)
+        gradients.append({name: p.grad.clone() for name, p in trainee.named_parameters() if p.grad is not None})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max() + 1))
+
+
+class FrozenStatistics(FeatherFaceV2):
+    """V2 whose BatchNorm layers keep their statistics: they are those of a process, everything else of the batch."""
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+def train_frozen(options) -> None:
+    torch.set_num_threads(1)
+    MODELS["v2"] = FrozenStatistics
+    train_v2.train(options)
+
+
+def test_two_processes_end_with_the_weights_of_one(flags, tmp_path):
+    off = ["--mixup_alpha", "0", "--cutmix_prob", "0", "--dropblock_prob", "0", "--feature_weight", "0", "--epochs", "2",
+           "--eval_every", "0"]
+    results = []
+    for processes in (1, 2):
+        folder = tmp_path / f"processes_{processes}"
+        options = train_v2.parse_args([*flags, *off, "--save_folder", str(folder)])
+        options.devices = distributed.parse_devices("cpu")
+        train_v2.check_inputs(options)
+        distributed.launch(train_frozen, options, processes)
+        results.append(read_checkpoint(folder / "FeatherFaceV2_final.pth")["model"])
+    for name, tensor in results[0].items():
+        torch.testing.assert_close(results[1][name], tensor, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("wrong", "words"), [
+    (["--alpha", "1.5"], "alpha.*1.5.*0 to 1"),
+    (["--batch-size", "many"], "batch_size.*'many' is no whole number"),
+    (["--image_size", "100"], "multiple of 32"),
+    (["--no_such_flag", "1"], "no_such_flag"),
+    (["--gpu", "77"], "GPU 77 is not there"),
+    (["--gpu", "0,0"], "twice"),
+    (["--accumulate", "3"], "multiple of 3"),
+    (["--training_dataset", "nowhere/label.txt"], "nowhere/label.txt"),
+    (["--teacher_model", "nowhere.pth"], "no teacher at nowhere.pth"),
+    (["--teacher_model", "none", "--init_backbone", "teacher"], "needs a teacher"),
+    (["--resume_net", "nowhere.pth"], "no checkpoint at nowhere.pth"),
+])
+def test_wrong_flags_get_one_clear_line(monkeypatch, capsys, flags, wrong, words):
+    monkeypatch.setattr(sys, "argv", ["train_v2.py", *flags, *wrong])
+    with pytest.raises(SystemExit) as stop:
+        train_v2.run_script(train_v2.main)
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and re.search(words, told) and "Traceback" not in told
+
+
+def test_both_spellings_of_a_flag():
+    options = train_v2.parse_args(["--batch-size", "8", "--mixup_alpha", "0.5"])
+    assert options.batch_size == 8 and options.mixup_alpha == 0.5
+
+
+def test_the_defaults_are_those_promised():
+    promised = dict(batch_size=32, lr=1e-3, epochs=400, warmup_epochs=5, temperature=4.0, alpha=0.7, feature_weight=0.1,
+                    mixup_alpha=0.2, cutmix_prob=0.5, dropblock_prob=0.1, dropblock_size=3, gpu="0", resume_net=None)
+    options = vars(train_v2.parse_args([]))
+    assert {name: options[name] for name in promised} == promised
+
+
+@pytest.mark.parametrize("script", ["train_v2.sh", "train_v2.bat"])
+def test_the_launch_scripts_spell_the_defaults(script):
+    text = (ROOT / script).read_bytes().decode()
+    command = re.search(r"python train_v2\.py(.*?)(\"\$@\"|%\*)", text, re.DOTALL).group(1)
+    flags = shlex.split(re.sub(r"[\^\\]\s*\n", " ", command.replace("\r", "")))
+    assert len(flags) > 20
+    assert vars(train_v2.parse_args(flags)) == vars(train_v2.parse_args([]))
+
+
+def test_the_script_runs_under_torchrun(flags, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train_v2.py",
+               *flags, "--epochs", "1", "--eval_every", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=None)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load_model(tmp_path / "run" / "FeatherFaceV2_final.pth").name == "v2"

@@ -1,0 +1,39 @@
+@echo off
+rem Distils FeatherFace V1 into V2 on .\data\widerface:   train_v2.bat [flags of train_v2.py]
+rem The same in small, on a drawn demo set:               train_v2.bat --demo
+rem A flag given on the command line overrides the one below.
+setlocal
+cd /d "%~dp0"
+
+if defined VIRTUAL_ENV goto install
+if defined CONDA_PREFIX goto install
+if not exist .venv\Scripts\activate.bat python -m venv .venv || exit /b 2
+call .venv\Scripts\activate.bat || exit /b 2
+:install
+python -m pip install --quiet --disable-pip-version-check -r requirements.txt || exit /b 2
+
+if not "%~1"=="--demo" goto train
+python demo.py
+exit /b %ERRORLEVEL%
+
+:train
+python train_v2.py ^
+    --training_dataset ./data/widerface/train/label.txt ^
+    --teacher_model ./weights/FeatherNetB_se.pth ^
+    --save_folder ./weights/v2/ ^
+    --batch_size 32 ^
+    --lr 1e-3 ^
+    --epochs 400 ^
+    --warmup_epochs 5 ^
+    --weight_decay 0.05 ^
+    --temperature 4.0 ^
+    --alpha 0.7 ^
+    --feature_weight 0.1 ^
+    --mixup_alpha 0.2 ^
+    --cutmix_prob 0.5 ^
+    --dropblock_prob 0.1 ^
+    --dropblock_size 3 ^
+    --num_workers 4 ^
+    --gpu 0 ^
+    %*
+exit /b %ERRORLEVEL%

@@ -1,0 +1,337 @@
+#!/usr/bin/env python3
+"""Distil FeatherFace V1 (the teacher) into FeatherFace V2 (the student), or train either without a teacher.
+
+    python train_v2.py                                            # full recipe on ./data/widerface, one GPU
+    python train_v2.py --gpu 0,1                                  # two GPUs, the same batch in total
+    torchrun --nnodes 2 --nproc_per_node 4 ... train_v2.py        # several machines
+    python train_v2.py --resume_net weights/v2/FeatherFaceV2_last.pth
+    python train_v2.py --model v1 --teacher_model none --save_folder weights/v1/    # train a teacher
+    python train_v2.py --gpu cpu --image_size 256 --epochs 2      # without a GPU
+
+Writes to --save_folder: FeatherFaceV2_epoch_10.pth, _20 ..., _last, _best, _final, training_log.csv and
+training_curves.png. Resuming after any epoch gives the weights of the run that was never stopped.
+"""
+
+import math
+import sys
+import time
+from argparse import Namespace
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from data.augment import training_augmentations
+from data.config import STRIDES
+from data.mixing import mix_batch
+from data.widerface import EpochBatchSampler, WiderFaceDataset, make_loader, read_labels
+from layers.anchors import make_anchors
+from layers.criterion import Criterion
+from layers.distillation import Trainee
+from layers.dropblock import set_dropblock
+from layers.matcher import Assignment, assign
+from models import MODELS, build_model, load_backbone, load_model
+from utils import distributed
+from utils.arguments import ArgumentParser, number
+from utils.checkpoint import load_training_state, save_training_state
+from utils.detector import normalize
+from utils.ema import WeightAverage
+from utils.log import UserError, run_script
+from utils.plots import plot_training
+from utils.schedule import dropblock_probability, learning_rate, mixes_pictures
+from utils.training_log import TrainingLog
+from utils.validation import measure_ap
+
+IMAGENET_BACKBONE = Path("weights/mobilenetV1X0.25_pretrain.tar")
+
+DATA_HELP = """\
+  expected: data/widerface/train/label.txt and data/widerface/train/images/EVENT/NAME.jpg,
+            for AP data/widerface/val/wider_val.txt, val/images/EVENT/NAME.jpg and val/ground_truth/*.mat
+  sources:  pictures and ground truth http://shuoyang1213.me/WIDERFACE/, label.txt with landmarks from RetinaFace
+            https://github.com/deepinsight/insightface/tree/master/detection/retinaface
+  python -m data.download fetches and arranges them; bash train_v2.sh --demo needs none of it"""
+
+
+def parse_args(arguments: list[str] | None = None) -> Namespace:
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--model", choices=sorted(MODELS), default="v2", help="network to train")
+    add("--training_dataset", type=Path, default="./data/widerface/train/label.txt", help="label.txt, images/ beside it")
+    add("--val_dataset", type=Path, help="validation folder (default: val beside the training folder, if it is there)")
+    add("--teacher_model", default="./weights/FeatherNetB_se.pth", help="checkpoint of the teacher, or none")
+    add("--init_backbone", choices=("teacher", "imagenet", "none"),
+        help="where the backbone starts (default: teacher where there is one, else none)")
+    add("--save_folder", type=Path, default="./weights/v2/", help="for checkpoints, log and curves")
+    add("--resume_net", type=Path, help="checkpoint of this script to go on from")
+
+    add("--epochs", type=number(int, 1), default=400)
+    add("--batch_size", type=number(int, 1), default=32, help="pictures per optimiser step, over all GPUs together")
+    add("--accumulate", type=number(int, 1), default=1, help="parts in which a GPU works through its share of the batch")
+    add("--image_size", type=number(int, 64), default=640, help="side of the square training pictures, a multiple of 32")
+    add("--lr", type=number(float, 0), default=1e-3, help="peak learning rate")
+    add("--warmup_epochs", type=number(int, 0), default=5, help="epochs of linear warm-up")
+    add("--weight_decay", type=number(float, 0), default=0.05, help="of convolution weights; nothing else decays")
+    add("--clip_grad", type=number(float, 0), default=10.0, help="largest gradient norm of a step")
+    add("--ema_decay", type=number(float, 0, 1), default=0.9998, help="of the moving average of the weights")
+
+    add("--temperature", type=number(float, 1e-3), default=4.0, help="of class distillation")
+    add("--alpha", type=number(float, 0, 1), default=0.7, help="share of distillation against the task losses")
+    add("--feature_weight", type=number(float, 0), default=0.1, help="weight of feature distillation")
+    add("--mixup_alpha", type=number(float, 0), default=0.2, help="of MixUp's beta distribution, 0 turns it off")
+    add("--cutmix_prob", type=number(float, 0, 1), default=0.5, help="share of pictures with CutMix")
+    add("--dropblock_prob", type=number(float, 0, 1), default=0.1, help="DropBlock's highest probability")
+    add("--dropblock_size", type=number(int, 1), default=3, help="side of DropBlock's blocks in cells")
+
+    add("--gpu", default="0", help="GPU numbers such as 0 or 0,1; cpu trains without one")
+    add("--num_workers", type=number(int, 0), default=4, help="loader processes per GPU")
+    add("--seed", type=number(int, 0), default=0)
+    add("--eval_every", type=number(int, 0), default=10, help="epochs between AP measurements, 0 for never")
+    add("--save_every", type=number(int, 1), default=10, help="epochs between numbered checkpoints")
+    add("--print_freq", type=number(int, 1), default=20, help="steps between updates of the losses shown")
+    options = parser.parse_args(arguments)
+    if options.image_size % STRIDES[-1]:
+        parser.error(f"argument --image_size: {options.image_size} is no multiple of {STRIDES[-1]}")
+    return options
+
+
+def check_inputs(options: Namespace) -> None:
+    """Stop, before anything is loaded, at the first thing the run would lack or overwrite."""
+    if not options.training_dataset.is_file():
+        raise UserError(f"no training set at {options.training_dataset}\n{DATA_HELP}")
+    if options.teacher_model != "none" and not Path(options.teacher_model).is_file():
+        raise UserError(
+            f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there, train one with "
+            "--model v1 --teacher_model none --save_folder weights/v1/, or pass --teacher_model none"
+        )
+    if options.init_backbone is None:
+        options.init_backbone = "none" if options.teacher_model == "none" else "teacher"
+    if options.init_backbone == "teacher" and options.teacher_model == "none":
+        raise UserError("--init_backbone teacher needs a teacher: pass --teacher_model, or --init_backbone imagenet|none")
+    if options.init_backbone == "imagenet" and not IMAGENET_BACKBONE.is_file():
+        raise UserError(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put the published file there, or pass "
+                        "--init_backbone none")
+    last = checkpoint_path(options, "last")
+    if options.resume_net is None and last.exists():
+        raise UserError(f"{last} is there from an earlier run: go on with --resume_net {last}, or choose another "
+                        "--save_folder")
+    processes = max(distributed.launched_processes(), len(options.devices))
+    if options.batch_size % (processes * options.accumulate):
+        raise UserError(f"--batch_size {options.batch_size} cannot be split into {processes} processes x "
+                        f"{options.accumulate} parts: make it a multiple of {processes * options.accumulate}")
+
+
+def checkpoint_path(options: Namespace, name: str) -> Path:
+    return options.save_folder / f"FeatherFace{options.model.upper()}_{name}.pth"
+
+
+def main() -> None:
+    options = parse_args()
+    options.devices = distributed.parse_devices(options.gpu)
+    check_inputs(options)
+    if len(options.devices) > 1 and distributed.launched_processes() == 1:
+        distributed.launch(train, options, processes=len(options.devices))
+    else:
+        train(options)
+
+
+def train(options: Namespace) -> None:
+    """The whole run, as one process of one or of several. What lives as long as the run is built here."""
+    device = distributed.join(options.devices)
+    records, report = read_labels(options.training_dataset)
+    say(str(report))
+    dataset = WiderFaceDataset(
+        records, options.image_size, options.seed, training_augmentations(options.image_size)
+    )
+    sampler = EpochBatchSampler(len(dataset), options.batch_size, options.seed, distributed.rank(), distributed.world_size())
+    loader = make_loader(dataset, sampler, options.num_workers)
+    validation_folder = options.val_dataset or options.training_dataset.parent.parent / "val"
+    has_validation = (validation_folder / "wider_val.txt").is_file() and options.eval_every > 0
+    if not has_validation:
+        say(f"no AP while training, no {checkpoint_path(options, 'best').name}: no validation set at "
+            f"{validation_folder} or --eval_every 0")
+
+    torch.manual_seed(options.seed)
+    network, teacher = build_networks(options)
+    trainee = Trainee(network, teacher).to(device)
+    model = trainee
+    if distributed.world_size() > 1:
+        model = DistributedDataParallel(trainee)
+    optimizer = build_optimizer(trainee, options)
+    average = WeightAverage(network, options.ema_decay)
+    criterion = Criterion(teacher is not None, options.alpha, options.feature_weight, options.temperature)
+    epochs_done, best_ap = 0, -1.0
+    if options.resume_net:
+        epochs_done, best_ap, changed = load_training_state(options.resume_net, trainee, optimizer, average, options)
+        if changed:
+            say(f"note: {options.resume_net} was trained with {' '.join(changed)}; the result will be that of neither run")
+    log = TrainingLog(options.save_folder / "training_log.csv", epochs_done)
+
+    progress = tqdm(total=options.epochs * len(sampler), initial=epochs_done * len(sampler), unit="step",
+                    disable=not distributed.is_main())
+    for epoch in range(epochs_done, options.epochs):
+        sampler.set_epoch(epoch)
+        row = train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch, options, progress)
+        if not distributed.is_main():
+            continue
+        last_epoch = epoch + 1 == options.epochs
+        names = ["last"]
+        if has_validation and (last_epoch or (epoch + 1) % options.eval_every == 0):
+            row |= measure_ap(average.network, validation_folder, device, options.num_workers)
+            mean_ap = float(np.nanmean([row["ap_easy"], row["ap_medium"], row["ap_hard"]]))  # NaN: a subset without faces
+            if mean_ap > best_ap:
+                best_ap = mean_ap
+                names.append("best")
+        names += [f"epoch_{epoch + 1}"] * ((epoch + 1) % options.save_every == 0) + ["final"] * last_epoch
+        log.append(row)
+        plot_training(log.rows, options.save_folder / "training_curves.png", list(criterion.weights))
+        for name in names:
+            save_training_state(checkpoint_path(options, name), trainee, optimizer, average, epoch + 1, best_ap, options)
+        progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    progress.close()
+    distributed.leave()
+
+
+def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
+    """The network to train, its backbone initialised as asked, and the frozen teacher if there is one."""
+    network = build_model(options.model)
+    teacher = None
+    if options.teacher_model != "none":
+        teacher = load_model(options.teacher_model).requires_grad_(False)
+    if options.init_backbone != "none":
+        load_backbone(network, options.teacher_model if options.init_backbone == "teacher" else IMAGENET_BACKBONE)
+    return network, teacher
+
+
+def build_optimizer(trainee: nn.Module, options: Namespace) -> torch.optim.Optimizer:
+    """AdamW; only convolution weights decay (biases, norms and fusion weights have no scale to hold down)."""
+    decaying = [parameter for parameter in trainee.parameters() if parameter.ndim == 4]
+    others = [parameter for parameter in trainee.parameters() if parameter.ndim != 4]
+    groups = [{"params": decaying, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=options.lr)
+
+
+def train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch, options, progress) -> dict:
+    """One pass over the training pictures; returns the row of the log: means over its steps."""
+    trainee = model.module if isinstance(model, DistributedDataParallel) else model
+    device = next(trainee.parameters()).device
+    anchors = make_anchors(options.image_size, options.image_size, device)
+    # All randomness of an epoch follows from its number: a resumed run draws what the unbroken one would have drawn.
+    seed = int(np.random.SeedSequence([options.seed, epoch, distributed.rank()]).generate_state(1)[0])
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    model.train()
+    if teacher is not None:
+        teacher.to(device).eval()
+
+    steps, total_steps = len(loader), options.epochs * len(loader)
+    sums = torch.zeros(len(criterion.weights) + 2, device=device)
+    gradients, unreadable = {}, set()
+    start = time.perf_counter()
+    for index, batch in enumerate(loader):
+        step = epoch * steps + index
+        rate = learning_rate(step, total_steps, options.warmup_epochs * steps, options.lr)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        set_dropblock(trainee, dropblock_probability(step / total_steps, options.dropblock_prob), options.dropblock_size)
+
+        unreadable.update(batch.unreadable)
+        images, targets = batch.images.to(device, non_blocking=True), batch.targets.to(device)
+        if mixes_pictures(epoch, options.epochs):
+            images, targets = mix_batch(images, targets, generator, options.cutmix_prob, options.mixup_alpha)
+        images = normalize(images)
+        assignment = assign(targets, anchors, len(images))
+
+        losses, shares = backward(model, teacher, criterion, images, assignment, anchors, options.accumulate, index == 0)
+        gradients |= shares
+        norm = nn.utils.clip_grad_norm_(trainee.parameters(), options.clip_grad)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update(trainee.network)
+
+        sums += torch.stack([criterion.total(losses), *(losses[name] for name in criterion.weights), norm]).detach()
+        progress.update()
+        if (index + 1) % options.print_freq == 0 or index + 1 == steps:
+            means = read_means(sums, index + 1, criterion)
+            progress.set_postfix(epoch=epoch + 1, loss=f"{means['total']:.3f}", lr=f"{rate:.1e}")
+
+    for path in sorted(unreadable):
+        progress.write(f"warning: cannot read {path}, trained on an empty picture instead", file=sys.stderr)
+    seconds = time.perf_counter() - start
+    return {"epoch": epoch + 1, "learning_rate": rate, **means, **gradients,
+            "images_per_second": steps * options.batch_size / seconds}
+
+
+def backward(
+    model: nn.Module,
+    teacher: nn.Module | None,
+    criterion: Criterion,
+    images: Tensor,
+    assignment: Assignment,
+    anchors: Tensor,
+    parts: int,
+    measure_gradients: bool,
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Forward and backward over a process's share of the batch, in `parts` parts, as if it were one.
+
+    images [B, 3, S, S] normalised. Returns the terms of the whole share, and the gradient norms that task and
+    teacher send into the neck, where asked for. BatchNorm and feature statistics are those of each part.
+    """
+    normalizer = distributed.sum_over_processes(assignment.weights.sum()) / distributed.world_size()
+    normalizer = normalizer.clamp(min=1)
+    size = len(images) // parts
+    sums: dict[str, Tensor] = {}
+    gradients: dict[str, float] = {}
+    autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=supports_bfloat16(images.device))
+    for start in range(0, len(images), size):
+        pictures = images[start : start + size]
+        is_last = start + size >= len(images)
+        wait = nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync()
+        with wait:
+            with autocast:
+                outputs, projected = model(pictures)
+                with torch.no_grad():
+                    taught = teacher(pictures) if teacher is not None else None
+            part = assignment.pictures(start, start + size)
+            losses = criterion(outputs, projected, taught, part, anchors, normalizer, share=1 / parts)
+            if measure_gradients and start == 0 and taught is not None:
+                gradients["task_gradient"] = gradient_norm(criterion.task(losses), outputs.features)
+                gradients["distillation_gradient"] = gradient_norm(criterion.distillation(losses), outputs.features)
+            criterion.total(losses).backward()
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0) + value.detach()
+    return sums, gradients
+
+
+def supports_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself; elsewhere training stays in float32."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def gradient_norm(loss: Tensor, features: tuple[Tensor, ...]) -> float:
+    """Norm of the gradient a loss sends into the neck's outputs."""
+    gradients = torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True)
+    return math.sqrt(sum(float(gradient.float().square().sum()) for gradient in gradients if gradient is not None))
+
+
+def read_means(sums: Tensor, steps: int, criterion: Criterion) -> dict[str, float]:
+    """The logged means so far, over all processes; UserError where a term is no longer finite."""
+    values = (distributed.sum_over_processes(sums) / (distributed.world_size() * steps)).tolist()
+    means = dict(zip(["total", *criterion.weights, "gradient_norm"], values))
+    if not all(math.isfinite(value) for value in values):
+        raise UserError(f"training diverged, losses are not finite: {means}; resume from the last checkpoint "
+                        "with a lower --lr")
+    return means
+
+
+def say(text: str) -> None:
+    """Print once, whatever the number of processes."""
+    if distributed.is_main():
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,41 @@
+"""Box geometry in torch. Boxes are xyxy unless a name says otherwise; any unit, the same for both operands."""
+
+import torch
+from torch import Tensor
+
+
+def center_to_corner(boxes: Tensor) -> Tensor:
+    """[..., 4] cxcywh -> xyxy."""
+    centers, sizes = boxes[..., :2], boxes[..., 2:]
+    return torch.cat([centers - sizes / 2, centers + sizes / 2], dim=-1)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """[..., 4] -> [...]; a box turned inside out has no area."""
+    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
+
+
+def intersection_matrix(a: Tensor, b: Tensor) -> Tensor:
+    """Areas shared by every pair of [N, 4] and [M, 4] -> [N, M]."""
+    top_left = torch.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    return (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+
+
+def iou_matrix(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of every pair of [N, 4] and [M, 4] -> [N, M]; 0 where both areas are 0."""
+    intersection = intersection_matrix(a, b)
+    union = area(a)[:, None] + area(b)[None] - intersection
+    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
+    """GIoU of matching rows, [..., 4] each -> [...] in (-1, 1] (Rezatofighi et al., CVPR 2019).
+
+    Boxes turned inside out count as empty. Defined, with finite gradients, for empty boxes too.
+    """
+    epsilon = 1e-7
+    intersection = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    union = area(a) + area(b) - intersection
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    return intersection / (union + epsilon) - (hull - union) / (hull + epsilon)

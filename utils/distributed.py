@@ -1,0 +1,97 @@
+"""One process a GPU: start them, find one's place among them, add numbers up over them."""
+
+import os
+import uuid
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from utils.log import UserError
+
+
+def parse_devices(text: str) -> list[torch.device]:
+    """'0' or '0,1' -> those GPUs, 'cpu' -> the CPU. UserError for anything else and for a GPU that is not there."""
+    if text.strip().lower() == "cpu":
+        return [torch.device("cpu")]
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--gpu {text}: give GPU numbers such as 0 or 0,1, or cpu") from None
+    if len(set(numbers)) != len(numbers):
+        raise UserError(f"--gpu {text}: a GPU is named twice")
+    count = torch.cuda.device_count()
+    missing = [number for number in numbers if not 0 <= number < count]
+    if missing:
+        raise UserError(f"--gpu {text}: GPU {missing[0]} is not there, PyTorch sees {count}; pass --gpu cpu for the CPU")
+    return [torch.device("cuda", number) for number in numbers]
+
+
+def launched_processes() -> int:
+    """How many processes torchrun (or `launch`) started together; 1 where none of them did."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def launch(main: Callable, options, processes: int) -> None:
+    """Run main(options) in `processes` processes of this machine under torch's elastic launcher.
+
+    main must be importable by name. For several machines the script is started with torchrun instead.
+    """
+    configuration = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    elastic_launch(configuration, main)(options)
+
+
+def join(devices: list[torch.device]) -> torch.device:
+    """Take one's place among the launched processes, if any; returns the device this process works on.
+
+    Process i of a machine takes the i-th of `devices`; under torchrun with one GPU named, GPU i.
+    """
+    if launched_processes() == 1:
+        device = devices[0]
+    else:
+        place = int(os.environ["LOCAL_RANK"])
+        device = devices[place] if place < len(devices) else torch.device(devices[0].type, place)
+        if device.type == "cpu":
+            device = torch.device("cpu")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def leave() -> None:
+    """End the group of processes, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes files and speaks."""
+    return rank() == 0
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of `values` over all processes, on each of them; `values` itself is not changed."""
+    if not dist.is_initialized():
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total

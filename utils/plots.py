@@ -1,0 +1,72 @@
+"""Pictures of a training run and of detections."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utils.detector import Detections
+from utils.files import atomic_path, write_picture
+
+FACE_COLOR = (80, 220, 80)
+LANDMARK_COLORS = ((0, 0, 255), (0, 255, 255), (255, 0, 255), (0, 255, 0), (255, 0, 0))
+
+
+def plot_training(rows: list[dict], path: str | Path, terms: list[str]) -> None:
+    """Losses (unweighted, logarithmic), learning rate and AP over epochs, from the rows of training_log.csv."""
+    figure = Figure(figsize=(15, 4.5), layout="constrained")
+    losses, rate, precision = figure.subplots(1, 3)
+    for name in ["total", *terms]:
+        draw(losses, rows, name, linewidth=2 if name == "total" else 1)
+    losses.set(title="losses", yscale="log")
+    draw(rate, rows, "learning_rate")
+    rate.set(title="learning rate")
+    for subset in ("easy", "medium", "hard"):
+        draw(precision, rows, f"ap_{subset}", marker="o")
+    precision.set(title="AP on the validation set, EMA weights", ylim=(0, 1))
+    for axes in (losses, rate, precision):
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize="small")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def draw(axes: Axes, rows: list[dict], name: str, **style) -> None:
+    """One column of the log over the epochs that have it."""
+    known = [row for row in rows if name in row]
+    if known:
+        axes.plot([row["epoch"] for row in known], [row[name] for row in known], label=name, **style)
+
+
+def draw_detections(picture: np.ndarray, detections: Detections, threshold: float) -> np.ndarray:
+    """A copy of a uint8 BGR picture with boxes, scores and landmarks of the faces scored at least `threshold`."""
+    drawn = picture.copy()
+    line = max(1, round(max(picture.shape[:2]) / 500))
+    for box, score, landmarks in zip(*detections):
+        if score < threshold:
+            continue
+        left, top, right, bottom = (int(round(float(side))) for side in box)
+        cv2.rectangle(drawn, (left, top), (right, bottom), FACE_COLOR, line)
+        if bottom - top >= 24:
+            cv2.putText(drawn, f"{score:.2f}", (left, top - 2), cv2.FONT_HERSHEY_SIMPLEX, 0.35, FACE_COLOR, 1, cv2.LINE_AA)
+            for (x, y), color in zip(landmarks, LANDMARK_COLORS):
+                cv2.circle(drawn, (int(round(float(x))), int(round(float(y)))), line, color, -1)
+    return drawn
+
+
+def contact_sheet(pictures: list[np.ndarray], path: str | Path, columns: int = 3, side: int = 420) -> None:
+    """Write uint8 BGR pictures as one, each fitted into a square of `side` pixels, row by row."""
+    tiles = []
+    for picture in pictures:
+        scale = side / max(picture.shape[:2])
+        size = (max(1, int(picture.shape[1] * scale)), max(1, int(picture.shape[0] * scale)))
+        tile = np.zeros((side, side, 3), np.uint8)
+        tile[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        tiles.append(tile)
+    tiles += [np.zeros((side, side, 3), np.uint8)] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    write_picture(path, np.vstack(rows))

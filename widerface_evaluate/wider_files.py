@@ -1,0 +1,178 @@
+"""The files of a WIDER FACE evaluation: ground truth from .mat files, predictions from text files.
+
+`evaluation.py` says what they hold, and which mistakes in them are an error.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+
+SUBSETS = ("easy", "medium", "hard")
+LABELS = ("blur", "occlusion", "pose", "invalid")
+
+# (event, picture name) -> float [n, 5]: x y w h score, in the order of the file
+Predictions = dict[tuple[str, str], np.ndarray]
+
+
+class InputError(ValueError):
+    """A mistake in the input, told in one line: what is wrong, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The F annotated faces of P pictures, all pictures one after the other."""
+
+    pictures: list[tuple[str, str]]  # [P] event, picture name
+    boxes: np.ndarray  # float64 [F, 4]: x y w h in pixels
+    picture: np.ndarray  # int64 [F], ascending: index of the picture of each face
+    subsets: dict[str, np.ndarray]  # SUBSETS -> bool [F]: the faces that count
+    labels: dict[str, np.ndarray]  # LABELS -> int64 [F]; only the labels the file has
+
+
+def load_ground_truth(folder: str | Path) -> GroundTruth:
+    """Read wider_face_val.mat and wider_{easy,medium,hard}_val.mat; InputError where one is missing or damaged."""
+    folder = Path(folder)
+    variables = load_mat(folder / "wider_face_val.mat", ("event_list", "file_list", "face_bbx_list"))
+    events = [str(event.item()) for event in variables["event_list"].flat]
+    pictures = [(event, str(name.item()))
+                for event, names in zip(events, variables["file_list"].flat) for name in names.flat]
+    boxes = [cell.reshape(-1, 4) for cell in picture_cells(variables["face_bbx_list"])]
+    if not pictures or len(boxes) != len(pictures):
+        raise InputError(f"{folder / 'wider_face_val.mat'} has {len(pictures)} pictures and boxes for {len(boxes)}")
+    face_counts = np.array([len(cell) for cell in boxes])
+    subsets = {subset: load_subset(folder / f"wider_{subset}_val.mat", face_counts) for subset in SUBSETS}
+    labels = {label: np.concatenate([cell.ravel() for cell in picture_cells(variables[f"{label}_label_list"])])
+              for label in LABELS if f"{label}_label_list" in variables}
+    return GroundTruth(pictures, np.concatenate(boxes).astype(np.float64),
+                       np.repeat(np.arange(len(boxes)), face_counts), subsets, labels)
+
+
+def load_subset(path: Path, face_counts: np.ndarray) -> np.ndarray:
+    """bool [F]: the faces whose index (from 1, within the picture) the file lists."""
+    cells = [cell.ravel().astype(np.int64) for cell in picture_cells(load_mat(path, ("gt_list",))["gt_list"])]
+    belongs = len(cells) == len(face_counts) and all(
+        not len(cell) or 1 <= cell.min() <= cell.max() <= count for cell, count in zip(cells, face_counts))
+    if not belongs:
+        raise InputError(f"{path} lists pictures or faces that wider_face_val.mat beside it does not have; "
+                         "take the four files from one place")
+    counts = np.zeros(face_counts.sum(), dtype=bool)
+    first_faces = np.cumsum(face_counts) - face_counts
+    counts[np.concatenate([first + cell - 1 for first, cell in zip(first_faces, cells)])] = True
+    return counts
+
+
+def load_mat(path: Path, needed: tuple[str, ...]) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise InputError(f"{path} is missing; the ground truth folder holds wider_face_val.mat and three subset files")
+    try:
+        variables = loadmat(path)
+    except Exception as error:  # scipy raises errors of many types for a damaged file
+        raise InputError(f"{path} cannot be read ({error}); copy it again") from None
+    absent = [name for name in needed if name not in variables]
+    if absent:
+        raise InputError(f"{path} has no variable {absent[0]}; is it the official file?")
+    return variables
+
+
+def picture_cells(variable: np.ndarray) -> list[np.ndarray]:
+    """The arrays of all pictures, out of the nested cells: events, then pictures."""
+    return [cell for event in variable.flat for cell in event.flat]
+
+
+def read_predictions(folder: str | Path, ground_truth: GroundTruth) -> Predictions:
+    """Read FOLDER/EVENT/NAME.txt for every picture of the ground truth; InputError with file and line."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; it should hold a file EVENT/NAME.txt for every picture")
+    events = dict.fromkeys(event for event, _ in ground_truth.pictures)
+    absent = [event for event in events if not (folder / event).is_dir()]
+    if absent:
+        raise InputError(f"{folder / absent[0]} is missing ({len(absent)} of {len(events)} events); "
+                         "is this the folder above the events, and is the run complete?")
+    paths = {(event, name): folder / event / f"{name}.txt" for event, name in ground_truth.pictures}
+    absent = [path for path in paths.values() if not path.is_file()]
+    if absent:
+        raise InputError(f"{absent[0]} is missing ({len(absent)} of {len(paths)} files); "
+                         "a picture without detections needs an empty file")
+    return {picture: read_detections(path) for picture, path in paths.items()}
+
+
+def read_detections(path: Path) -> np.ndarray:
+    """float64 [n, 5]: the x y w h score of one file; a file of no bytes or blanks only has no detections."""
+    # Split as bytes: text lines would also break at the rarer line ends of Unicode.
+    lines = path.read_bytes().rstrip().splitlines()
+    if not lines:
+        return np.empty((0, 5))
+    name = lines[0].decode("utf-8-sig", errors="replace").strip().replace("\\", "/").rpartition("/")[2]
+    if path.stem not in (name, name.rpartition(".")[0]):
+        raise InputError(f"{path}, line 1: the picture is called '{name}' here, the file is not")
+    if len(lines) < 2 or not lines[1].strip().isdigit():
+        raise InputError(f"{path}, line 2: the number of detections should stand here")
+    rows = [line.split() for line in lines[2:]]
+    if int(lines[1]) != len(rows):
+        raise InputError(f"{path}, line 2: says {int(lines[1])} detections, {len(rows)} follow; "
+                         "was the run stopped while it wrote?")
+    try:
+        detections = np.array([[float(value) for value in row] for row in rows]).reshape(len(rows), 5)
+    except ValueError:
+        line = next(line for line, row in enumerate(rows, start=3) if not is_detection(row))
+        raise InputError(f"{path}, line {line}: should be the five numbers x y w h score") from None
+    check_detections(detections, lambda row: f"{path}, line {row + 3}")
+    return detections
+
+
+def is_detection(row: list[bytes]) -> bool:
+    try:
+        return len([float(value) for value in row]) == 5
+    except ValueError:
+        return False
+
+
+def check_detections(detections: np.ndarray, place: Callable[[int], str]) -> None:
+    """InputError for NaN, infinite numbers and negative sizes; `place` says where row i stands."""
+    finite = np.isfinite(detections).all(axis=1)
+    good = finite & (detections[:, 2:4] >= 0).all(axis=1)
+    if not good.all():
+        row = int(np.argmin(good))
+        fault = "negative width or height" if finite[row] else "NaN or infinite number"
+        raise InputError(f"{place(row)}: {fault}; correct what wrote it")
+
+
+def in_order(predictions: Predictions, ground_truth: GroundTruth) -> list[np.ndarray]:
+    """The detections of each picture of the ground truth, float64 [n, 5]; InputError where they do not fit."""
+    unknown = predictions.keys() - set(ground_truth.pictures)
+    if unknown:
+        raise InputError(f"predictions for {'/'.join(min(unknown))}, a picture the ground truth does not have")
+    ordered = []
+    for picture in ground_truth.pictures:
+        place = "/".join(picture)
+        if picture not in predictions:
+            raise InputError(f"no predictions for {place}; a picture without detections needs an array [0, 5]")
+        detections = np.asarray(predictions[picture], dtype=np.float64)
+        if detections.ndim != 2 or detections.shape[1] != 5:
+            raise InputError(f"predictions for {place}: the array is {list(detections.shape)}, should be [n, 5]")
+        check_detections(detections, lambda row: f"predictions for {place}, row {row}")
+        ordered.append(detections)
+    return ordered
+
+
+def remarks(folder: str | Path, predictions: Predictions, ground_truth: GroundTruth) -> list[str]:
+    """What is legal in a folder of predictions but should be known, a line each."""
+    lines = []
+    empty = sum(not len(detections) for detections in predictions.values())
+    if empty:
+        lines.append(f"{empty} of {len(predictions)} pictures have no detections")
+    unsorted = sum(bool((np.diff(detections[:, 4]) > 0).any()) for detections in predictions.values())
+    if unsorted:
+        lines.append(f"{unsorted} files are not in order of score; their own order was kept")
+    scores = np.concatenate([detections[:, 4] for detections in predictions.values()])
+    if len(scores) and scores.min() == scores.max():
+        lines.append("all scores are equal, so the curve has one point")
+    known = set(ground_truth.pictures)
+    unknown = sorted(path for path in Path(folder).glob("*/*.txt") if (path.parent.name, path.stem) not in known)
+    if unknown:
+        lines.append(f"left out {len(unknown)} files of pictures the ground truth does not have, such as {unknown[0]}")
+    return lines
