@@ -60,8 +60,6 @@ No landmarks in label.txt, only boxes. RetinaFace's annotations have them: fetch
 (Google Drive or Baidu, see https://github.com/deepinsight/insightface/tree/master/detection/retinaface) and run this \
 again with --labels retinaface_gt_v1.1.zip"""
 
-Box = tuple[int, ...]  #: x y w h in pixels
-
 BYTES_PER_READ = 1 << 16
 TIMEOUT_SECONDS = 60
 
@@ -109,7 +107,7 @@ def fetch_rest(url: str, part: Path) -> bool:
         total = start + int(length) if length else None
         check_space(part.parent, int(length or 0), part.stem)
         progress = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem)
-        with open(part, "ab" if start else "wb") as file, progress:
+        with progress, open(part, "ab" if start else "wb") as file:
             while chunk := response.read(BYTES_PER_READ):
                 file.write(chunk)
                 progress.update(len(chunk))
@@ -155,7 +153,8 @@ def extract(path: Path, inside: str, target: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
     try:
         with open_archive(path) as archive:
-            members = [m for m in archive.infolist() if m.filename.startswith(inside) and not m.is_dir()]
+            members = [member for member in archive.infolist()
+                       if member.filename.startswith(inside) and not member.is_dir()]
             if not members:
                 raise UserError(f"{path} has no files in {inside}; is it the official archive?")
             destinations = [path_within(partial, member.filename.removeprefix(inside), path) for member in members]
@@ -179,10 +178,11 @@ def path_within(folder: Path, name: str, archive: Path) -> Path:
     return path
 
 
-def parse_official_boxes(text: str) -> Iterator[tuple[str, list[Box], list[Box]]]:
+def parse_official_boxes(text: str) -> Iterator[tuple[str, list[tuple], list[tuple]]]:
     """Each picture's name, its faces and its regions marked invalid, out of the official text file.
 
-    An entry is a path line, a count line and rows `x y w h blur expression illumination invalid occlusion pose`. A count of 0 is followed by one row of zeros. Boxes of no area are left out. UserError names a malformed line.
+    An entry is a path line, a count line and rows `x y w h blur expression illumination invalid occlusion pose`.
+    A count of 0 is followed by one row of zeros. Boxes x y w h of no area are left out. UserError for a bad entry.
     """
     lines = enumerate(text.rstrip().splitlines(), start=1)
     for line_number, name in lines:
@@ -190,11 +190,10 @@ def parse_official_boxes(text: str) -> Iterator[tuple[str, list[Box], list[Box]]
             if not name.strip().endswith(".jpg"):
                 raise ValueError
             count = int(next(lines)[1])
-            rows = [[int(word) for word in next(lines)[1].split()] for _ in range(max(count, 1))][:count]
+            rows = [[int(word) for word in next(lines)[1].split()] for _ in range(max(count, 1))]
             boxes = [(tuple(row[:4]), row[7]) for row in rows if row[2] > 0 and row[3] > 0]
         except (ValueError, IndexError, StopIteration):
-            raise UserError(f"{BOX_FILE}, line {line_number}: the entry of {name.strip()} is malformed; "
-                            f"is {BOX_ARCHIVE} the official one?") from None
+            raise UserError(f"{BOX_FILE}, line {line_number}: malformed entry; is {BOX_ARCHIVE} official?") from None
         yield name.strip(), [box for box, invalid in boxes if not invalid], [box for box, invalid in boxes if invalid]
 
 
@@ -224,8 +223,7 @@ def read_retinaface_labels(path: Path) -> bytes:
             names = [name for name in archive.namelist() if f"/{name}".endswith("/train/label.txt")]
             content = archive.read(names[0]) if names else b""
     if not re.search(rb"^(\xef\xbb\xbf)?#.*\.jpg\s*$", content, re.MULTILINE):
-        raise UserError(f"{path} is no RetinaFace annotation: expected label.txt with lines '# EVENT/NAME.jpg', "
-                        "or the zip with train/label.txt")
+        raise UserError(f"{path} is neither a label.txt with lines '# EVENT/NAME.jpg' nor a zip with train/label.txt")
     return content
 
 
@@ -249,13 +247,11 @@ def arrange(folder: Path, archives: Path, labels: Path | None, with_test: bool) 
                if (with_test or not target.startswith("test/")) and not has_files(folder / target)}
     needs_boxes = retinaface_labels is None and not label_path.exists()
     needed = [BOX_ARCHIVE] * needs_boxes + [archive for archive, _ in missing.values()]
-    absent = [name for name in needed if not (archives / name).exists()]
+    absent = {name: ARCHIVES[name] for name in needed if not (archives / name).exists()}
     if absent:
-        print(f"fetching to {archives}:", *(f"{ARCHIVES[name][0]}/{name}" for name in absent), sep="\n  ")
-    for name in absent:
-        host, expected_sha256 = ARCHIVES[name]
+        print(f"fetching to {archives}:", *(f"{host}/{name}" for name, (host, _) in absent.items()), sep="\n  ")
+    for name, (host, expected_sha256) in absent.items():
         download(f"{host}/{name}", expected_sha256, archives / name)
-
     for target, (archive, inside) in missing.items():
         extract(archives / archive, inside, folder / target)
     if retinaface_labels is not None:

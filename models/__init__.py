@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.featherface_v1 import FeatherFaceV1
 from models.featherface_v2 import FeatherFaceV2
-from models.published import backbone_names, teacher_names, translate, unwrap
+from models.published import IMAGENET_CLASSIFIER, imagenet_names, teacher_names, translate, unwrap
 from utils.log import UserError
 
 #: A new detector is a new file and a line here.
@@ -48,20 +48,21 @@ def load_backbone(model: nn.Module, path: str | Path) -> None:
 def read_weights(path: str | Path) -> tuple[str, dict[str, Tensor]]:
     """What a weights file holds: "v1", "v2" or "backbone" (ImageNet), and its parameters under our names."""
     checkpoint = _read_checkpoint(path)
-    if "model_name" in checkpoint:
+    if checkpoint.get("model_name") in MODELS and "model" in checkpoint:
         return checkpoint["model_name"], checkpoint.get("ema") or checkpoint["model"]
+    state = unwrap(checkpoint)
     try:
-        state = unwrap(checkpoint)
         if any(name.startswith("body.") for name in state):
             return "v1", translate(state, teacher_names())
-        state = {name: value for name, value in state.items() if not name.startswith("fc.")}
-        names = {theirs: f"backbone.{ours}" for theirs, ours in backbone_names().items()}
-        return "backbone", translate(state, names)
-    except (KeyError, AttributeError) as error:
-        raise UserError(
-            f"{path} is neither a checkpoint of this repo nor a published one ({error} is unknown); "
-            "give a FeatherFaceV2_*.pth, FeatherNetB_se.pth or mobilenetV1X0.25_pretrain.tar"
-        ) from None
+        if any(name.startswith("stage1.") for name in state):
+            backbone = {name: value for name, value in state.items() if not name.startswith(IMAGENET_CLASSIFIER)}
+            return "backbone", translate(backbone, imagenet_names())
+    except KeyError as error:
+        raise UserError(f"{path} has parameters of another network, {error} for one; give a matching file") from None
+    raise UserError(
+        f"{path} holds no weights this repo knows; "
+        "give a checkpoint of train_v2.py, FeatherNetB_se.pth or mobilenetV1X0.25_pretrain.tar"
+    )
 
 
 def _read_checkpoint(path: str | Path) -> dict:
@@ -71,7 +72,7 @@ def _read_checkpoint(path: str | Path) -> dict:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises half a dozen types for a damaged or foreign file
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} is not a checkpoint torch can read safely ({reason}); fetch or train it again") from None
+        raise UserError(f"{path} cannot be read as a checkpoint ({reason}); fetch or train it again") from None
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path} holds a {type(checkpoint).__name__}, not the weights of a model; give a checkpoint")
     return checkpoint
@@ -81,6 +82,6 @@ def _load_strictly(module: nn.Module, state: dict[str, Tensor], path: str | Path
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        # torch lists every key; the first lines say enough.
-        reasons = [line.strip() for line in str(error).splitlines()[1:]]
-        raise UserError(f"{path} does not fit {type(module).__name__}: {reasons[0][:200]}; give a matching file") from None
+        # torch's first line is a title; its second starts the list of keys, which may be hundreds.
+        reason = str(error).splitlines()[1].strip()[:200]
+        raise UserError(f"{path} does not fit {type(module).__name__}: {reason}; give a matching file") from None

@@ -1,6 +1,5 @@
 """The blocks both detectors are made of. Maps are [B, C, H, W]."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -69,7 +68,7 @@ def upsample_to(x: Tensor, target: Tensor) -> Tensor:
 
 
 def shuffle_channels(x: Tensor) -> Tensor:
-    """Channels seen as [C/2, 2] and transposed: the even ones, then the odd ones (ShuffleNet, Zhang et al., CVPR 2018)."""
+    """Channels seen as [C/2, 2] and transposed: even ones first (ShuffleNet, Zhang et al., CVPR 2018)."""
     batch, channels, height, width = x.shape
     return x.view(batch, channels // 2, 2, height, width).transpose(1, 2).reshape(batch, channels, height, width)
 
@@ -89,7 +88,8 @@ class Heads(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """P3, P4, P5 -> boxes [B, A, 4], logits [B, A, 2], landmarks [B, A, 10] in the order of the anchors."""
-        return self._predict(self.boxes, levels), self._predict(self.logits, levels), self._predict(self.landmarks, levels)
+        boxes, logits, landmarks = (self._predict(c, levels) for c in (self.boxes, self.logits, self.landmarks))
+        return boxes, logits, landmarks
 
     @staticmethod
     def _predict(convs: nn.ModuleList, levels: Sequence[Tensor]) -> Tensor:
@@ -102,9 +102,10 @@ class Heads(nn.Module):
         for conv in (*self.boxes, *self.logits, *self.landmarks):
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)
-        log_odds = math.log(FACE_PRIOR / (1 - FACE_PRIOR))
+        background_and_face = torch.tensor([1 - FACE_PRIOR, FACE_PRIOR]).log()
         for conv in self.logits:
-            conv.bias.data = torch.tensor([0.0, log_odds] * ANCHORS_PER_CELL)
+            with torch.no_grad():
+                conv.bias.copy_(background_and_face.repeat(ANCHORS_PER_CELL))
 
 
 def init_kaiming(module: nn.Module) -> None:

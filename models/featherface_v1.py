@@ -10,7 +10,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import deform_conv2d
 
 from data.config import BACKBONE_CHANNELS, NECK_CHANNELS, STRIDES
 from models.blocks import (
@@ -160,14 +159,34 @@ class DeformableConv(nn.Module):
         nn.init.kaiming_normal_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        mask = 2 * self.modulation(x).sigmoid()
-        return deform_conv2d(x, self.offsets(x), self.weight, padding=1, mask=mask)
+        return deformable_conv(x, self.offsets(x), 2 * self.modulation(x).sigmoid(), self.weight)
 
     def start_rigid(self) -> None:
         """Start as a plain convolution: no offsets, every mask 1."""
         for conv in (self.offsets, self.modulation):
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)
+
+
+def deformable_conv(x: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
+    """What torchvision.ops.deform_conv2d gives for a 3x3 kernel, stride 1 and padding 1, by bilinear sampling.
+
+    x [B, C, H, W]; offsets [B, 18, H, W], (dy, dx) in cells of the nine taps in row-major order; mask [B, 9, H, W];
+    weight [O, C, 3, 3] -> [B, O, H, W]. On the CPU torchvision's backward pass is several times slower.
+    """
+    batch, channels, height, width = x.shape
+    # Sampled positions in cells need more digits than bfloat16 has.
+    with torch.autocast(x.device.type, enabled=False):
+        x, offsets, mask, weight = x.float(), offsets.float(), mask.float(), weight.float()
+        dy, dx = offsets.unflatten(1, (9, 2)).unbind(2)
+        tap = torch.arange(9, device=x.device)
+        rows = torch.arange(height, device=x.device)[:, None] + (tap // 3 - 1)[:, None, None] + dy
+        columns = torch.arange(width, device=x.device) + (tap % 3 - 1)[:, None, None] + dx
+        # grid_sample takes -1 and 1 for the outer edges of the first and the last cell.
+        grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1).flatten(1, 2)
+        sampled = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        sampled = sampled.view(batch, channels, 9, height, width) * mask[:, None]
+        return (weight.flatten(1) @ sampled.flatten(3).flatten(1, 2)).view(batch, -1, height, width)
 
 
 class DeformableConvNorm(nn.Sequential):

@@ -11,21 +11,18 @@ from torch import Tensor
 #: Last names left in checkpoints by a FLOP counter.
 FLOP_COUNTER_NAMES = ("total_ops", "total_params")
 
+#: Prefix of the classifier in the ImageNet backbone's file, which no detector needs.
+IMAGENET_CLASSIFIER = "fc."
 
-def backbone_names() -> dict[str, str]:
-    """Modules of the backbone, as in the ImageNet file -> MobileNetV1 here."""
-    names = {"stage1.0.0": "stage1.0.conv", "stage1.0.1": "stage1.0.norm"}
-    separable = {0: "depthwise.conv", 1: "depthwise.norm", 3: "pointwise.conv", 4: "pointwise.norm"}
-    for stage, blocks in {"stage1": range(1, 6), "stage2": range(6), "stage3": range(2)}.items():
-        for block in blocks:
-            for index, ours in separable.items():
-                names[f"{stage}.{block}.{index}"] = f"{stage}.{block}.{ours}"
-    return names
+
+def imagenet_names() -> dict[str, str]:
+    """Modules of the ImageNet backbone's file -> ours; IMAGENET_CLASSIFIER has no row."""
+    return _backbone_names("", "backbone.")
 
 
 def teacher_names() -> dict[str, str]:
-    """Modules, and the parameters that belong to no module, of the published teacher -> FeatherFaceV1 here."""
-    names = {f"body.{theirs}": f"backbone.{ours}" for theirs, ours in backbone_names().items()}
+    """Modules of the published teacher, and its parameters that belong to no module, -> those of FeatherFaceV1."""
+    names = _backbone_names("body.", "backbone.") | _projection_names("bifpn.0", "neck")
     for level in range(3):
         names |= _attention_names(f"bacbkbone_{level}_cbam", f"backbone_attention.{level}")
         names |= _bifpn_names(f"bifpn.{level}", f"neck.layers.{level}")
@@ -35,6 +32,20 @@ def teacher_names() -> dict[str, str]:
         names[f"BboxHead.{level}.conv1x1"] = f"heads.boxes.{level}"
         names[f"ClassHead.{level}.conv1x1"] = f"heads.logits.{level}"
         names[f"LandmarkHead.{level}.conv1x1"] = f"heads.landmarks.{level}"
+    return names
+
+
+def _backbone_names(theirs: str, ours: str) -> dict[str, str]:
+    names = {f"{theirs}stage1.0.0": f"{ours}stage1.0.conv", f"{theirs}stage1.0.1": f"{ours}stage1.0.norm"}
+    separable = {0: "depthwise.conv", 1: "depthwise.norm", 3: "pointwise.conv", 4: "pointwise.norm"}
+    for stage, blocks in {"stage1": range(1, 6), "stage2": range(6), "stage3": range(2)}.items():
+        for block in blocks:
+            for index, part in separable.items():
+                names[f"{theirs}{stage}.{block}.{index}"] = f"{ours}{stage}.{block}.{part}"
+    return names
+
+
+def _projection_names(theirs: str, ours: str) -> dict[str, str]:
     projections = {
         "p3_down_channel": "p3",
         "p4_down_channel": "p4",
@@ -42,9 +53,10 @@ def teacher_names() -> dict[str, str]:
         "p4_down_channel_2": "p4_skip",
         "p5_down_channel_2": "p5_skip",
     }
-    for theirs, ours in projections.items():
-        names[f"bifpn.0.{theirs}.0.conv"] = f"neck.{ours}.conv"
-        names[f"bifpn.0.{theirs}.1"] = f"neck.{ours}.norm"
+    names = {}
+    for projection, part in projections.items():
+        names[f"{theirs}.{projection}.0.conv"] = f"{ours}.{part}.conv"
+        names[f"{theirs}.{projection}.1"] = f"{ours}.{part}.norm"
     return names
 
 
@@ -96,9 +108,11 @@ def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
     """The parameters of a published checkpoint under their published names.
 
     Looks under `state_dict` or `model_state_dict`, drops the `module.` prefix of DataParallel and the FLOP
-    counter's entries.
+    counter's entries. Empty where there are no parameters.
     """
     state = checkpoint.get("state_dict", checkpoint.get("model_state_dict", checkpoint))
+    if not isinstance(state, Mapping):
+        return {}
     state = {name.removeprefix("module."): value for name, value in state.items()}
     return {name: value for name, value in state.items() if name.rpartition(".")[2] not in FLOP_COUNTER_NAMES}
 
@@ -108,5 +122,10 @@ def translate(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
     translated = {}
     for name, value in state.items():
         module, _, last = name.rpartition(".")
-        translated[names[name] if name in names else f"{names[module]}.{last}"] = value
+        if name in names:
+            translated[names[name]] = value
+        elif module in names:
+            translated[f"{names[module]}.{last}"] = value
+        else:
+            raise KeyError(name)
     return translated

@@ -1,21 +1,21 @@
 """The two detectors: reference numbers, counts, sizes, weights files, gradients, ONNX."""
 
-import subprocess
-import sys
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import deform_conv2d
 
 from data.config import MEAN_BGR, NECK_CHANNELS, STRIDES
 from layers.anchors import make_anchors
 from models import MODELS, build_model, load_backbone, load_model
+from models.__main__ import main as print_ledger
 from models.blocks import FACE_PRIOR, shuffle_channels
-from models.featherface_v1 import BiFPN, DeformableConv, fuse, pool_same
+from models.featherface_v1 import BiFPN, DeformableConv, deformable_conv, fuse, pool_same
 from models.ledger import BLOCKS, measure, total
 from models.outputs import FaceOutputs
-from tests.paths import ROOT, SHARED, needs_shared
+from tests.paths import SHARED, needs_shared
 from utils.log import UserError
 
 TEACHER = SHARED / "weights" / "FeatherNetB_se.pth"
@@ -45,8 +45,9 @@ def run(model: torch.nn.Module, images: torch.Tensor) -> FaceOutputs:
 
 
 def test_anchors_of_a_picture_of_one_cell_per_level():
-    expected = [[4, 4, 16, 16], [4, 4, 32, 32], [8, 8, 64, 64], [8, 8, 128, 128], [16, 16, 256, 256], [16, 16, 512, 512]]
-    assert torch.equal(make_anchors(8, 8), torch.tensor(expected, dtype=torch.float32))
+    sides = [(4, 16), (4, 32), (8, 64), (8, 128), (16, 256), (16, 512)]
+    expected = [[center, center, side, side] for center, side in sides]
+    assert make_anchors(8, 8).tolist() == expected
 
 
 def test_anchors_run_row_by_row_over_rounded_up_cells():
@@ -143,8 +144,9 @@ def test_ledger_multiply_adds_by_hand():
     assert costs["context"].multiply_adds == cells * (taps * 27 + weights + 5 * taps)
 
 
-def test_ledger_is_printed_for_both_models():
-    printed = subprocess.run([sys.executable, "-m", "models"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_ledger_is_printed_for_both_models(capsys):
+    print_ledger()
+    printed = capsys.readouterr().out
     assert "592,371" in printed
     assert f"{count_parameters(build_model('v2')):,}" in printed
     assert all(block.replace("_", " ") in printed for block in BLOCKS)
@@ -353,3 +355,17 @@ def test_student_needs_only_plain_onnx_at_opset_17(tmp_path):
     expected = run(model, images)
     for got, want in zip(session.run(None, {"images": images.numpy()}), expected[:3]):
         assert np.abs(got - want.numpy()).max() < 1e-4
+
+
+def test_deformable_convolution_is_that_of_torchvision():
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 5, 7, 9), (2, 18, 7, 9), (2, 9, 7, 9), (4, 5, 3, 3))  # taps far outside the map included
+    x, offsets, mask, weight = (torch.randn(shape, generator=generator).requires_grad_() for shape in shapes)
+    ours = deformable_conv(x, 3 * offsets, mask, weight)
+    theirs = deform_conv2d(x, 3 * offsets, weight, padding=1, mask=mask)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    inputs = (x, offsets, mask, weight)
+    for gradient, reference in zip(
+        torch.autograd.grad(ours.square().sum(), inputs), torch.autograd.grad(theirs.square().sum(), inputs)
+    ):
+        torch.testing.assert_close(gradient, reference, rtol=1e-3, atol=1e-3)
