@@ -45,7 +45,9 @@ def assign(targets: Targets, anchors: Tensor, batch_size: int) -> Assignment:
     No step depends on values on the device: nothing synchronises with the host.
     """
     targets = _with_a_row(targets)
-    wish = _wishes(targets.boxes, anchors)
+    corners = center_to_corner(anchors)
+    intersection = intersection_matrix(targets.boxes, corners)
+    wish = _wishes(targets.boxes, anchors, intersection)
     is_face = (targets.role == FACE)[:, None]
     is_ignored = (targets.role == IGNORED)[:, None]
 
@@ -54,13 +56,11 @@ def assign(targets: Targets, anchors: Tensor, batch_size: int) -> Assignment:
     positive = best > 0
 
     # The row that made the wish: the first, where two are equal.
-    rows = torch.arange(len(wish), device=wish.device)[:, None].expand_as(wish)
+    rows = torch.arange(len(wish), device=wish.device, dtype=torch.int32)[:, None]
     rows = torch.where(faces == best[targets.picture], rows, len(wish) - 1)
     row = _reduce_by_picture(rows, targets.picture, batch_size, "amin", len(wish) - 1)
 
-    corners = center_to_corner(anchors)
-    inside = intersection_matrix(targets.boxes, corners) / area(corners) >= INSIDE_IGNORED
-    ignored = is_ignored & ((wish > 0) | inside)
+    ignored = is_ignored & ((wish > 0) | (intersection >= INSIDE_IGNORED * area(corners)))
     ignored = _reduce_by_picture(ignored.to(torch.uint8), targets.picture, batch_size, "amax", 0) > 0
 
     return Assignment(
@@ -72,17 +72,18 @@ def assign(targets: Targets, anchors: Tensor, batch_size: int) -> Assignment:
     )
 
 
-def _wishes(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """How much each box [F, 4] wants each anchor [A, 4] -> [F, A]: 0 not at all, its IoU, or 1 + IoU for its best."""
-    corners = center_to_corner(anchors)
-    intersection = intersection_matrix(boxes, corners)
-    iou = intersection / (area(boxes)[:, None] + area(corners)[None] - intersection)
+def _wishes(boxes: Tensor, anchors: Tensor, intersection: Tensor) -> Tensor:
+    """How much each box [F, 4] wants each anchor [A, 4] -> [F, A]: 0 not at all, its IoU, or 1 + IoU for its best.
+
+    intersection: [F, A], the areas they share.
+    """
+    iou = intersection / (area(boxes)[:, None] + anchors[:, 2:].prod(dim=1) - intersection)
     # A face inside several anchors overlaps all of them equally: the nearest centre decides.
-    centers = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
-    distance = (centers - anchors[None, :, :2]).abs().sum(dim=-1) / anchors[None, :, 2]
-    best = torch.topk(iou - 1e-3 * distance, min(ANCHORS_PER_FACE, len(anchors)), dim=1).indices
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, :, None].unbind(1)
+    distance = ((x - anchors[:, 0]).abs_() + (y - anchors[:, 1]).abs_()).div_(anchors[:, 2])
+    best = torch.topk(torch.add(iou, distance, alpha=-1e-3), min(ANCHORS_PER_FACE, len(anchors)), dim=1).indices
     wish = torch.where(iou >= POSITIVE_IOU, iou, 0.0)
-    return wish.scatter(1, best, 1 + iou.gather(1, best))
+    return wish.scatter_(1, best, 1 + iou.gather(1, best))
 
 
 def _reduce_by_picture(values: Tensor, picture: Tensor, batch_size: int, reduce: str, start: float) -> Tensor:

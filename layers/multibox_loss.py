@@ -23,7 +23,7 @@ MINIMUM_NEGATIVES = 14
 def multibox_loss(
     outputs: FaceOutputs, assignment: Assignment, anchors: Tensor, normalizer: Tensor
 ) -> dict[str, Tensor]:
-    """Named scalar losses: box (1 - GIoU), class (cross-entropy), landmark (smooth L1 of the ten offsets).
+    """Named scalar losses: box (1 - GIoU), class (cross-entropy), landmark (smooth L1, mean of ten offsets).
 
     outputs of B pictures with A anchors; anchors [A, 4] cxcywh in pixels; normalizer a positive scalar tensor.
     Computed in float32.
@@ -39,7 +39,7 @@ def multibox_loss(
 
     landmark = functional.smooth_l1_loss(
         outputs.landmarks.float(), encode_landmarks(assignment.landmarks, anchors), reduction="none"
-    ).sum(dim=-1)
+    ).mean(dim=-1)
 
     return {
         "box": masked_sum(box, weights) / normalizer,
