@@ -245,7 +245,7 @@ class FeatherFaceV1(nn.Module):
         self.neck = Neck(channels)
         self.neck_attention = nn.ModuleList(Attention(channels) for _ in STRIDES)
         self.context = nn.ModuleList(Context(channels) for _ in STRIDES)
-        self.shuffle = nn.ModuleList(ShuffleBottleneck(channels) for _ in STRIDES)
+        self.mix = nn.ModuleList(ShuffleBottleneck(channels) for _ in STRIDES)
         self.heads = Heads(channels)
 
         self.apply(init_kaiming)
@@ -260,6 +260,6 @@ class FeatherFaceV1(nn.Module):
         features = self.neck(*levels)
         levels = [attend(x) for attend, x in zip(self.neck_attention, features)]
         levels = [context(x) for context, x in zip(self.context, levels)]
-        levels = [shuffle(x) for shuffle, x in zip(self.shuffle, levels)]
+        levels = [mix(x) for mix, x in zip(self.mix, levels)]
         boxes, logits, landmarks = self.heads(levels)
         return FaceOutputs(boxes, logits, landmarks, features)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.featherface_v1 import DeformableConv
 
 #: The parts of a detector in the order of its pass; a detector may lack some.
-BLOCKS = ("backbone", "backbone_attention", "neck", "neck_attention", "context", "shuffle", "heads")
+BLOCKS = ("backbone", "backbone_attention", "neck", "neck_attention", "context", "mix", "heads")
 
 
 class Cost(NamedTuple):

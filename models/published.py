@@ -28,7 +28,7 @@ def teacher_names() -> dict[str, str]:
         names |= _bifpn_names(f"bifpn.{level}", f"neck.layers.{level}")
         names |= _attention_names(f"bif_cbam_{level}", f"neck_attention.{level}")
         names |= _context_names(f"ssh{level + 1}", f"context.{level}")
-        names |= _shuffle_names(f"ssh{level + 1}_cs", f"shuffle.{level}")
+        names |= _shuffle_names(f"ssh{level + 1}_cs", f"mix.{level}")
         names[f"BboxHead.{level}.conv1x1"] = f"heads.boxes.{level}"
         names[f"ClassHead.{level}.conv1x1"] = f"heads.logits.{level}"
         names[f"LandmarkHead.{level}.conv1x1"] = f"heads.landmarks.{level}"

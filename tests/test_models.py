@@ -9,6 +9,7 @@ from torchvision.ops import deform_conv2d
 
 from data.config import MEAN_BGR, NECK_CHANNELS, STRIDES
 from layers.anchors import make_anchors
+from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_backbone, load_model
 from models.__main__ import main as print_ledger
 from models.blocks import FACE_PRIOR, shuffle_channels
@@ -138,7 +139,7 @@ def test_ledger_multiply_adds_by_hand():
     costs = measure(build_model("v1").eval(), 64, 96)
     cells = 8 * 12 + 4 * 6 + 2 * 3
     assert costs["heads"].multiply_adds == cells * 64 * 32
-    assert costs["shuffle"].multiply_adds == cells * (64 * 32 + 32 * 9 + 32 * 64)
+    assert costs["mix"].multiply_adds == cells * (64 * 32 + 32 * 9 + 32 * 64)
     taps = 9 * (64 + 64 + 16 + 16 + 16)
     weights = 9 * (64 * 32 + 64 * 16 + 3 * 16 * 16)
     assert costs["context"].multiply_adds == cells * (taps * 27 + weights + 5 * taps)
@@ -217,13 +218,13 @@ def test_dropblock_spares_the_features_and_the_finest_level():
     model = seeded("v2").train()
     images = torch.randn(2, 3, 128, 128)
     plain = model(images)
-    model.set_dropblock(0.5, block_size=3)
+    set_dropblock(model, 0.5, block_size=3)
     dropped = model(images)
     finest = 2 * 16 * 16
     assert all(torch.equal(a, b) for a, b in zip(plain.features, dropped.features))
     assert torch.equal(plain.logits[:, :finest], dropped.logits[:, :finest])
     assert not torch.equal(plain.logits[:, finest:], dropped.logits[:, finest:])
-    model.set_dropblock(0.0)
+    set_dropblock(model, 0.0, block_size=3)
     assert torch.equal(plain.logits, model(images).logits)
 
 
