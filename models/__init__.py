@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from models.featherface_v1 import FeatherFaceV1
 from models.featherface_v2 import FeatherFaceV2
 from models.published import IMAGENET_CLASSIFIER, imagenet_names, teacher_names, translate, unwrap
+from utils.checkpoint import read_checkpoint
 from utils.log import UserError
 
 #: A new detector is a new file and a line here.
@@ -47,7 +48,7 @@ def load_backbone(model: nn.Module, path: str | Path) -> None:
 
 def read_weights(path: str | Path) -> tuple[str, dict[str, Tensor]]:
     """What a weights file holds: "v1", "v2" or "backbone" (ImageNet), and its parameters under our names."""
-    checkpoint = _read_checkpoint(path)
+    checkpoint = read_checkpoint(path)
     if checkpoint.get("model_name") in MODELS and "model" in checkpoint:
         return checkpoint["model_name"], checkpoint.get("ema") or checkpoint["model"]
     state = unwrap(checkpoint)
@@ -63,19 +64,6 @@ def read_weights(path: str | Path) -> tuple[str, dict[str, Tensor]]:
         f"{path} holds no weights this repo knows; "
         "give a checkpoint of train_v2.py, FeatherNetB_se.pth or mobilenetV1X0.25_pretrain.tar"
     )
-
-
-def _read_checkpoint(path: str | Path) -> dict:
-    if not Path(path).is_file():
-        raise UserError(f"there is no weights file {path}; check the path")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises half a dozen types for a damaged or foreign file
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} cannot be read as a checkpoint ({reason}); fetch or train it again") from None
-    if not isinstance(checkpoint, dict):
-        raise UserError(f"{path} holds a {type(checkpoint).__name__}, not the weights of a model; give a checkpoint")
-    return checkpoint
 
 
 def _load_strictly(module: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:

@@ -133,17 +133,17 @@ class Mix(nn.Module):
 class FeatherFaceV2(nn.Module):
     """The student: V1's backbone, a two-layer BiFPN of 32 channels, CBAM, a residual SSH context, 1x1 heads.
 
-    Of 256,156 parameters the backbone has 213,072, so that it can start from the teacher's. Where the rest goes:
+    Of 255,797 parameters the backbone has 213,072, so that it can start from the teacher's. Where the rest goes:
     - Neck, 25,546: one 1x1 projection a level is more than half of it; V1's second projections of P4 and P5 would cost
       twelve thousand more. Two layers pass each level's view to every other twice.
-    - Context and mix, 13 thousand: V1 spends 232,965 on deformable convolutions. A chain of depthwise convolutions on
+    - Context and mix, 12,336: V1 spends 232,965 on deformable convolutions. A chain of depthwise convolutions on
       16 channels sees 3, 5 and 7 cells at a twentieth of that; full pointwise convolutions combine all views, which
       makes a channel shuffle between groups needless. The block is residual: what the neck found reaches the heads
       however narrow the context is.
     - Attention, 1,675: after the neck only, where maps have 32 channels. V1's second set, before the neck, works on the
       widest maps. The spatial gate is 3x3 and shared.
-    Plain convolution, max pooling, nearest resizing, mean and maximum, sigmoid: ONNX opset 17 has all of it. BatchNorm
-    follows a convolution everywhere, so that inference folds it.
+    Plain convolution, max pooling, nearest resizing, mean and maximum, sigmoid: ONNX opset 17 has all of it. A BatchNorm
+    always follows a convolution, so that inference folds it.
     """
 
     name = "v2"
