@@ -79,7 +79,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--ema_decay", type=number(float, 0, 1), default=0.9998, help="of the moving average of the weights")
 
     add("--temperature", type=number(float, 1e-3), default=4.0, help="of class distillation")
-    add("--alpha", type=number(float, 0, 1), default=0.7, help="share of distillation against the task losses")
+    add("--alpha", type=number(float, 0, 1), default=0.7, help="share of distillation against the task losses; with feature_weight 0 too, none")
     add("--feature_weight", type=number(float, 0), default=0.1, help="weight of feature distillation")
     add("--mixup_alpha", type=number(float, 0), default=0.2, help="of MixUp's beta distribution, 0 turns it off")
     add("--cutmix_prob", type=number(float, 0, 1), default=0.5, help="share of pictures with CutMix")
@@ -196,13 +196,15 @@ def train(options: Namespace) -> None:
 
 
 def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
-    """The network to train, its backbone initialised as asked, and the frozen teacher if there is one."""
+    """The network to train, its backbone initialised as asked, and the frozen teacher if it has anything to say."""
     network = build_model(options.model)
     teacher = None
     if options.teacher_model != "none":
         teacher = load_model(options.teacher_model).requires_grad_(False)
     if options.init_backbone != "none":
         load_backbone(network, options.teacher_model if options.init_backbone == "teacher" else IMAGENET_BACKBONE)
+    if options.alpha == 0 and options.feature_weight == 0:
+        teacher = None
     return network, teacher
 
 
