@@ -38,7 +38,7 @@ from models import MODELS, build_model, load_backbone, load_model
 from utils import distributed
 from utils.arguments import ArgumentParser, number
 from utils.checkpoint import load_training_state, save_training_state
-from utils.detector import normalize
+from utils.detector import PROTOCOLS, normalize
 from utils.ema import WeightAverage
 from utils.log import UserError, run_script
 from utils.plots import plot_training
@@ -90,6 +90,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--num_workers", type=number(int, 0), default=4, help="loader processes per GPU")
     add("--seed", type=number(int, 0), default=0)
     add("--eval_every", type=number(int, 0), default=10, help="epochs between AP measurements, 0 for never")
+    add("--eval_protocol", choices=sorted(PROTOCOLS), default="vga", help="how pictures are scaled for that AP")
     add("--save_every", type=number(int, 1), default=10, help="epochs between numbered checkpoints")
     add("--print_freq", type=number(int, 1), default=20, help="steps between updates of the losses shown")
     options = parser.parse_args(arguments)
@@ -180,7 +181,7 @@ def train(options: Namespace) -> None:
         last_epoch = epoch + 1 == options.epochs
         names = ["last"]
         if has_validation and (last_epoch or (epoch + 1) % options.eval_every == 0):
-            row |= measure_ap(average.network, validation_folder, device, options.num_workers)
+            row |= measure_ap(average.network, validation_folder, options.eval_protocol, device, options.num_workers)
             mean_ap = float(np.nanmean([row["ap_easy"], row["ap_medium"], row["ap_hard"]]))  # NaN: a subset without faces
             if mean_ap > best_ap:
                 best_ap = mean_ap

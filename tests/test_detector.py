@@ -159,7 +159,7 @@ def test_ap_in_memory_is_that_of_the_same_detections(validation_set):
     predictions, unreadable = predict(network, validation_set, "vga", SETTINGS, CPU)
     assert not unreadable and set(predictions) == set(truth.pictures)
     expected = {f"ap_{name}": value for name, value in evaluate(predictions, truth).items()}
-    assert measure_ap(network, validation_set, CPU, 0) == pytest.approx(expected, nan_ok=True)
+    assert measure_ap(network, validation_set, "vga", CPU, 0) == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize(("wrong", "words"), [

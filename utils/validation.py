@@ -74,14 +74,13 @@ def write_predictions(predictions: dict[tuple[str, str], np.ndarray], folder: st
 def measure_ap(
     network: nn.Module,
     folder: str | Path,
+    protocol: str,
     device: torch.device,
     workers: int,
-    protocol: str = "vga",
-    settings: DetectionSettings = DetectionSettings(),
 ) -> dict[str, float]:
     """AP of a network on a validation folder with ground truth: ap_easy, ap_medium, ap_hard in 0..1."""
     ground_truth = read_ground_truth(Path(folder) / "ground_truth")
-    predictions, _ = predict(network, folder, protocol, settings, device, workers)
+    predictions, _ = predict(network, folder, protocol, DetectionSettings(), device, workers)
     return {f"ap_{subset}": value for subset, value in evaluate(predictions, ground_truth).items()}
 
 
