@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from data.augment import training_augmentations
 from data.config import STRIDES
+from data.download import FOLDER_HELP
 from data.mixing import mix_batch
 from data.widerface import EpochBatchSampler, WiderFaceDataset, make_loader, read_labels
 from layers.anchors import make_anchors
@@ -44,16 +45,9 @@ from utils.log import UserError, run_script
 from utils.plots import plot_training
 from utils.schedule import dropblock_probability, learning_rate, mixes_pictures
 from utils.training_log import TrainingLog
-from utils.validation import measure_ap
+from utils.validation import list_pictures, measure_ap, read_ground_truth
 
 IMAGENET_BACKBONE = Path("weights/mobilenetV1X0.25_pretrain.tar")
-
-DATA_HELP = """\
-  expected: data/widerface/train/label.txt and data/widerface/train/images/EVENT/NAME.jpg,
-            for AP data/widerface/val/wider_val.txt, val/images/EVENT/NAME.jpg and val/ground_truth/*.mat
-  sources:  pictures and ground truth http://shuoyang1213.me/WIDERFACE/, label.txt with landmarks from RetinaFace
-            https://github.com/deepinsight/insightface/tree/master/detection/retinaface
-  python -m data.download fetches and arranges them; bash train_v2.sh --demo needs none of it"""
 
 
 def parse_args(arguments: list[str] | None = None) -> Namespace:
@@ -102,7 +96,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
 def check_inputs(options: Namespace) -> None:
     """Stop, before anything is loaded, at the first thing the run would lack or overwrite."""
     if not options.training_dataset.is_file():
-        raise UserError(f"no training set at {options.training_dataset}\n{DATA_HELP}")
+        raise UserError(f"no training set at {options.training_dataset}\n{FOLDER_HELP}")
     if options.teacher_model != "none" and not Path(options.teacher_model).is_file():
         raise UserError(
             f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there, train one with "
@@ -143,24 +137,16 @@ def train(options: Namespace) -> None:
     """The whole run, as one process of one or of several. What lives as long as the run is built here."""
     device = distributed.join(options.devices)
     records, report = read_labels(options.training_dataset)
-    say(str(report))
-    dataset = WiderFaceDataset(
-        records, options.image_size, options.seed, training_augmentations(options.image_size)
-    )
+    distributed.say(str(report))
+    dataset = WiderFaceDataset(records, options.image_size, options.seed, training_augmentations(options.image_size))
     sampler = EpochBatchSampler(len(dataset), options.batch_size, options.seed, distributed.rank(), distributed.world_size())
     loader = make_loader(dataset, sampler, options.num_workers)
-    validation_folder = options.val_dataset or options.training_dataset.parent.parent / "val"
-    has_validation = (validation_folder / "wider_val.txt").is_file() and options.eval_every > 0
-    if not has_validation:
-        say(f"no AP while training, no {checkpoint_path(options, 'best').name}: no validation set at "
-            f"{validation_folder} or --eval_every 0")
+    validation_folder = find_validation_set(options)
 
     torch.manual_seed(options.seed)
     network, teacher = build_networks(options)
     trainee = Trainee(network, teacher).to(device)
-    model = trainee
-    if distributed.world_size() > 1:
-        model = DistributedDataParallel(trainee)
+    model = trainee if distributed.world_size() == 1 else DistributedDataParallel(trainee)
     optimizer = build_optimizer(trainee, options)
     average = WeightAverage(network, options.ema_decay)
     criterion = Criterion(teacher is not None, options.alpha, options.feature_weight, options.temperature)
@@ -168,7 +154,9 @@ def train(options: Namespace) -> None:
     if options.resume_net:
         epochs_done, best_ap, changed = load_training_state(options.resume_net, trainee, optimizer, average, options)
         if changed:
-            say(f"note: {options.resume_net} was trained with {' '.join(changed)}; the result will be that of neither run")
+            distributed.say(f"note: {options.resume_net} was trained with {' '.join(changed)}; the result will be that of neither run")
+        if epochs_done >= options.epochs:
+            raise UserError(f"{options.resume_net} has done {epochs_done} epochs: pass more than that as --epochs to go on")
     log = TrainingLog(options.save_folder / "training_log.csv", epochs_done)
 
     progress = tqdm(total=options.epochs * len(sampler), initial=epochs_done * len(sampler), unit="step",
@@ -178,15 +166,12 @@ def train(options: Namespace) -> None:
         row = train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch, options, progress)
         if not distributed.is_main():
             continue
-        last_epoch = epoch + 1 == options.epochs
-        names = ["last"]
-        if has_validation and (last_epoch or (epoch + 1) % options.eval_every == 0):
+        names = due_checkpoints(epoch, options)
+        if validation_folder and is_due(epoch, options.eval_every, options):
             row |= measure_ap(average.network, validation_folder, options.eval_protocol, device, options.num_workers)
-            mean_ap = float(np.nanmean([row["ap_easy"], row["ap_medium"], row["ap_hard"]]))  # NaN: a subset without faces
-            if mean_ap > best_ap:
-                best_ap = mean_ap
+            if row["ap_mean"] > best_ap:
+                best_ap = row["ap_mean"]
                 names.append("best")
-        names += [f"epoch_{epoch + 1}"] * ((epoch + 1) % options.save_every == 0) + ["final"] * last_epoch
         log.append(row)
         plot_training(log.rows, options.save_folder / "training_curves.png", list(criterion.weights))
         for name in names:
@@ -194,6 +179,33 @@ def train(options: Namespace) -> None:
         progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
     progress.close()
     distributed.leave()
+
+
+def find_validation_set(options: Namespace) -> Path | None:
+    """The folder AP is measured on while training; None, and a word, where there is none."""
+    folder = options.val_dataset or options.training_dataset.parent.parent / "val"
+    if options.eval_every and (options.val_dataset or folder.is_dir()):
+        list_pictures(folder)  # what is missing there is told now, not after the first ten epochs
+        read_ground_truth(folder / "ground_truth")
+        return folder
+    distributed.say(f"no AP while training and no {checkpoint_path(options, 'best').name}: " +
+        (f"no validation set at {folder}" if options.eval_every else "--eval_every is 0"))
+    return None
+
+
+def is_due(epoch: int, every: int, options: Namespace) -> bool:
+    """Whether something done each `every` epochs is done after this one; always after the last."""
+    return (epoch + 1) % every == 0 or epoch + 1 == options.epochs
+
+
+def due_checkpoints(epoch: int, options: Namespace) -> list[str]:
+    """Names of the checkpoints to write after an epoch, apart from the best."""
+    names = ["last"]
+    if (epoch + 1) % options.save_every == 0:
+        names.append(f"epoch_{epoch + 1}")
+    if epoch + 1 == options.epochs:
+        names.append("final")
+    return names
 
 
 def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
@@ -328,12 +340,6 @@ def read_means(sums: Tensor, steps: int, criterion: Criterion) -> dict[str, floa
         raise UserError(f"training diverged, losses are not finite: {means}; resume from the last checkpoint "
                         "with a lower --lr")
     return means
-
-
-def say(text: str) -> None:
-    """Print once, whatever the number of processes."""
-    if distributed.is_main():
-        print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,14 @@ SOURCES = {
 }
 BOX_ARCHIVE, BOX_FILE = "wider_face_split.zip", "wider_face_split/wider_face_train_bbx_gt.txt"
 
+#: What to tell somebody who has no data yet.
+FOLDER_HELP = """\
+  expected: data/widerface/train/label.txt and data/widerface/train/images/EVENT/NAME.jpg,
+            for AP data/widerface/val/wider_val.txt, val/images/EVENT/NAME.jpg and val/ground_truth/*.mat
+  sources:  pictures and ground truth from http://shuoyang1213.me/WIDERFACE/, label.txt with landmarks from
+            https://github.com/deepinsight/insightface/tree/master/detection/retinaface
+  python -m data.download fetches and arranges them; bash train_v2.sh --demo needs none of it"""
+
 LANDMARK_HELP = """\
 No landmarks in label.txt, only boxes. RetinaFace's annotations have them: fetch retinaface_gt_v1.1.zip by hand \
 (Google Drive or Baidu, see https://github.com/deepinsight/insightface/tree/master/detection/retinaface) and run this \

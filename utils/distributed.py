@@ -63,6 +63,9 @@ def join(devices: list[torch.device]) -> torch.device:
         device = devices[place] if place < len(devices) else torch.device(devices[0].type, place)
         if device.type == "cpu":
             device = torch.device("cpu")
+        elif device.index >= torch.cuda.device_count():
+            raise UserError(f"process {place} of this machine has no GPU of its own: PyTorch sees "
+                            f"{torch.cuda.device_count()}; start as many processes as there are GPUs")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -86,6 +89,12 @@ def world_size() -> int:
 def is_main() -> bool:
     """Whether this process is the one that writes files and speaks."""
     return rank() == 0
+
+
+def say(text: str) -> None:
+    """Print once, whatever the number of processes."""
+    if is_main():
+        print(text, flush=True)
 
 
 def sum_over_processes(values: Tensor) -> Tensor:

@@ -78,10 +78,16 @@ def measure_ap(
     device: torch.device,
     workers: int,
 ) -> dict[str, float]:
-    """AP of a network on a validation folder with ground truth: ap_easy, ap_medium, ap_hard in 0..1."""
+    """AP of a network on a validation folder with ground truth: ap_easy, ap_medium, ap_hard and ap_mean, in 0..1.
+
+    A subset without faces has no AP, NaN, and does not count in the mean.
+    """
     ground_truth = read_ground_truth(Path(folder) / "ground_truth")
     predictions, _ = predict(network, folder, protocol, DetectionSettings(), device, workers)
-    return {f"ap_{subset}": value for subset, value in evaluate(predictions, ground_truth).items()}
+    precision = evaluate(predictions, ground_truth)
+    return {f"ap_{subset}": value for subset, value in precision.items()} | {
+        "ap_mean": float(np.nanmean(list(precision.values())))
+    }
 
 
 def read_ground_truth(folder: str | Path) -> GroundTruth:
