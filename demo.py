@@ -8,6 +8,7 @@ Each step is a command that is printed before it runs and works by itself. Every
 anew each time; the pictures go to data/demo_set/.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,24 +22,26 @@ from utils.log import UserError, run_script
 DATA = "data/demo_set"
 RESULTS = Path("results/demo")
 
-#: What both trainings share: small pictures and short epochs.
+#: What both trainings share: small pictures, a high learning rate, and nothing that pays only in a long training.
 TRAINING = [
-    "--training_dataset", f"{DATA}/train/label.txt", "--image_size", "192", "--batch_size", "16", "--num_workers", "1",
-    "--lr", "2e-3", "--warmup_epochs", "1", "--eval_every", "0", "--save_every", "1000",
+    "--training_dataset", f"{DATA}/train/label.txt", "--image_size", "192", "--batch_size", "16", "--num_workers", "0",
+    "--lr", "6e-3", "--warmup_epochs", "2", "--mixup_alpha", "0", "--cutmix_prob", "0", "--dropblock_prob", "0",
+    "--eval_every", "10", "--eval_protocol", "original",
 ]
-TEACHER = ["--model", "v1", "--teacher_model", "none", "--save_folder", f"{RESULTS}/v1", "--epochs", "10"]
-STUDENT = ["--teacher_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth", "--save_folder", f"{RESULTS}/v2", "--epochs", "16"]
+TEACHER = ["--model", "v1", "--teacher_model", "none", "--save_folder", f"{RESULTS}/v1", "--epochs", "18"]
+STUDENT = ["--teacher_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth", "--save_folder", f"{RESULTS}/v2", "--epochs", "40"]
 
 
 def main() -> None:
     start = time.perf_counter()
-    device = "0" if torch.cuda.is_available() else "cpu"
+    # Without a GPU, a process a core, two at most: on small pictures they beat two threads.
+    device = "0" if torch.cuda.is_available() else ",".join(["cpu"] * min(2, os.cpu_count() or 1))
     shutil.rmtree(RESULTS, ignore_errors=True)
     run("-m", "data.demo", "--output", DATA)
     run("train_v2.py", *TRAINING, *TEACHER, "--gpu", device)
     run("train_v2.py", *TRAINING, *STUDENT, "--gpu", device)
     run("test_widerface.py", "--dataset_folder", f"{DATA}/val", "--save_folder", f"{RESULTS}/detections", "--save_image",
-        "--gpu", device, "--trained_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth",
+        "--num_workers", "0", "--trained_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth",
         f"{RESULTS}/v2/FeatherFaceV2_final.pth")
     print(f"curves: {RESULTS}/v1/training_curves.png, {RESULTS}/v2/training_curves.png")
     print(f"the demo took {(time.perf_counter() - start) / 60:.1f} minutes")

@@ -6,7 +6,7 @@
     torchrun --nnodes 2 --nproc_per_node 4 ... train_v2.py        # several machines
     python train_v2.py --resume_net weights/v2/FeatherFaceV2_last.pth
     python train_v2.py --model v1 --teacher_model none --save_folder weights/v1/    # train a teacher
-    python train_v2.py --gpu cpu --image_size 256 --epochs 2      # without a GPU
+    python train_v2.py --gpu cpu,cpu --image_size 256             # without a GPU, two processes of half the cores each
 
 Writes to --save_folder: FeatherFaceV2_epoch_10.pth, _20 ..., _last, _best, _final, training_log.csv and
 training_curves.png. Resuming after any epoch gives the weights of the run that was never stopped.
@@ -80,7 +80,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--dropblock_prob", type=number(float, 0, 1), default=0.1, help="DropBlock's highest probability")
     add("--dropblock_size", type=number(int, 1), default=3, help="side of DropBlock's blocks in cells")
 
-    add("--gpu", default="0", help="GPU numbers such as 0 or 0,1; cpu trains without one")
+    add("--gpu", default="0", help="GPU numbers such as 0 or 0,1; cpu (cpu,cpu: two processes) trains without")
     add("--num_workers", type=number(int, 0), default=4, help="loader processes per GPU")
     add("--seed", type=number(int, 0), default=0)
     add("--eval_every", type=number(int, 0), default=10, help="epochs between AP measurements, 0 for never")

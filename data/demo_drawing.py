@@ -161,8 +161,8 @@ def imagine_person(height: int, width: int, face_height: float, light, rng) -> P
     depth = np.clip(face_height / (0.35 * height), 0, 1)
     y = np.clip(rng.normal(0.25 + 0.3 * depth, 0.2), 0.02, 0.95) * height
     far_turned = rng.random() < 0.15
-    covered = rng.random() < 0.24
-    blur = rng.choice([0.0, 0.05, 0.1], p=[0.75, 0.18, 0.07]) * rng.uniform(0.6, 1.2)
+    covered = rng.random() < 0.15
+    blur = rng.choice([0.0, 0.05, 0.1], p=[0.85, 0.11, 0.04]) * rng.uniform(0.6, 1.2)
     return Person(
         centre=(rng.uniform(-0.02, 1.02) * width, max(y, 0.6 * unit)),
         unit=unit,

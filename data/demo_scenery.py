@@ -182,8 +182,8 @@ def draw_thing(picture: np.ndarray, size: float, rng) -> None:
 def draw_light(picture: np.ndarray, rng) -> tuple[np.ndarray, bool]:
     """The picture in its light, with noise, and whether that light is extreme (dark or over-exposed)."""
     height, width = picture.shape[:2]
-    kind = rng.choice(["plain", "slope", "dark", "bright", "grey"], p=[0.5, 0.2, 0.13, 0.12, 0.05])
-    gain = {"dark": rng.uniform(0.25, 0.5), "bright": rng.uniform(1.5, 2.0)}.get(kind, rng.uniform(0.8, 1.15))
+    kind = rng.choice(["plain", "slope", "dark", "bright", "grey"], p=[0.59, 0.22, 0.07, 0.07, 0.05])
+    gain = {"dark": rng.uniform(0.35, 0.55), "bright": rng.uniform(1.4, 1.8)}.get(kind, rng.uniform(0.8, 1.15))
     light = np.full((height, width, 1), gain, np.float32)
     if kind == "slope":
         across, down = rng.uniform(-0.6, 0.6, 2)

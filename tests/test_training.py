@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import demo
 import train_v2
 from data.demo import write_demo_set
 from models import MODELS, build_model, load_model
@@ -178,12 +179,12 @@ def test_two_processes_end_with_the_weights_of_one(flags, tmp_path):
     off = ["--mixup_alpha", "0", "--cutmix_prob", "0", "--dropblock_prob", "0", "--feature_weight", "0", "--epochs", "2",
            "--eval_every", "0", "--clip_grad", "1"]
     results = []
-    for processes in (1, 2):
-        folder = tmp_path / f"processes_{processes}"
+    for gpu in ("cpu", "cpu,cpu"):
+        folder = tmp_path / gpu
         options = train_v2.parse_args([*flags, *off, "--save_folder", str(folder)])
-        options.devices = distributed.parse_devices("cpu")
+        options.devices = distributed.parse_devices(gpu)
         train_v2.check_inputs(options)
-        distributed.launch(train_frozen, options, processes)
+        distributed.launch(train_frozen, options, len(options.devices))
         results.append(read_checkpoint(folder / "FeatherFaceV2_final.pth")["model"])
     start = weights_before_training(flags)
     moved = max(float((tensor - start[name]).abs().max()) for name, tensor in results[0].items())
@@ -238,6 +239,15 @@ def test_the_launch_scripts_spell_the_defaults(script):
     flags = shlex.split(re.sub(r"[\^\\]\s*\n", " ", command.replace("\r", "")))
     assert len(flags) > 20
     assert vars(train_v2.parse_args(flags)) == vars(train_v2.parse_args([]))
+
+
+def test_the_demo_distils_the_teacher_it_trains():
+    teacher = train_v2.parse_args([*demo.TRAINING, *demo.TEACHER])
+    student = train_v2.parse_args([*demo.TRAINING, *demo.STUDENT])
+    assert teacher.model == "v1" and teacher.teacher_model == "none"
+    assert student.model == "v2" and student.alpha == 0.7 and student.feature_weight == 0.1
+    assert Path(student.teacher_model) == train_v2.checkpoint_path(teacher, "final")
+    assert train_v2.checkpoint_path(student, "final") == demo.RESULTS / "v2" / "FeatherFaceV2_final.pth"
 
 
 def test_the_script_runs_under_torchrun(flags, tmp_path):

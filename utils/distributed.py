@@ -13,13 +13,16 @@ from utils.log import UserError
 
 
 def parse_devices(text: str) -> list[torch.device]:
-    """'0' or '0,1' -> those GPUs, 'cpu' -> the CPU. UserError for anything else and for a GPU that is not there."""
-    if text.strip().lower() == "cpu":
-        return [torch.device("cpu")]
+    """One device a process: '0' or '0,1' -> those GPUs, 'cpu' or 'cpu,cpu' -> the CPU, once or shared by two.
+
+    UserError for anything else and for a GPU that is not there.
+    """
+    if set(text.split(",")) == {"cpu"}:
+        return [torch.device("cpu") for _ in text.split(",")]
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"--gpu {text}: give GPU numbers such as 0 or 0,1, or cpu") from None
+        raise UserError(f"--gpu {text}: give GPU numbers such as 0 or 0,1, or cpu (cpu,cpu for two processes)") from None
     if len(set(numbers)) != len(numbers):
         raise UserError(f"--gpu {text}: a GPU is named twice")
     count = torch.cuda.device_count()
@@ -63,6 +66,8 @@ def join(devices: list[torch.device]) -> torch.device:
         device = devices[place] if place < len(devices) else torch.device(devices[0].type, place)
         if device.type == "cpu":
             device = torch.device("cpu")
+            # More threads than cores would spend their time waiting for each other.
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
         elif device.index >= torch.cuda.device_count():
             raise UserError(f"process {place} of this machine has no GPU of its own: PyTorch sees "
                             f"{torch.cuda.device_count()}; start as many processes as there are GPUs")
