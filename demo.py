@@ -29,7 +29,8 @@ TRAINING = [
     "--eval_every", "10", "--eval_protocol", "original",
 ]
 TEACHER = ["--model", "v1", "--teacher_model", "none", "--save_folder", f"{RESULTS}/v1", "--epochs", "18"]
-STUDENT = ["--teacher_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth", "--save_folder", f"{RESULTS}/v2", "--epochs", "40"]
+STUDENT = ["--teacher_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth", "--save_folder", f"{RESULTS}/v2",
+           "--epochs", "40"]
 
 
 def main() -> None:
@@ -40,9 +41,9 @@ def main() -> None:
     run("-m", "data.demo", "--output", DATA)
     run("train_v2.py", *TRAINING, *TEACHER, "--gpu", device)
     run("train_v2.py", *TRAINING, *STUDENT, "--gpu", device)
-    run("test_widerface.py", "--dataset_folder", f"{DATA}/val", "--save_folder", f"{RESULTS}/detections", "--save_image",
-        "--num_workers", "0", "--trained_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth",
-        f"{RESULTS}/v2/FeatherFaceV2_final.pth")
+    run("test_widerface.py", "--dataset_folder", f"{DATA}/val", "--save_folder", f"{RESULTS}/detections",
+        "--save_image", "--num_workers", "0",
+        "--trained_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth", f"{RESULTS}/v2/FeatherFaceV2_final.pth")
     print(f"curves: {RESULTS}/v1/training_curves.png, {RESULTS}/v2/training_curves.png")
     print(f"the demo took {(time.perf_counter() - start) / 60:.1f} minutes")
 

@@ -69,9 +69,8 @@ def main() -> None:
     rows = []
     for path, network in networks.items():
         with tqdm(total=len(names), unit="picture", desc=path.stem) as progress:
-            predictions, unreadable = predict(
-                network, options.dataset_folder, options.protocol, settings, device, options.num_workers, progress.update
-            )
+            predictions, unreadable = predict(network, options.dataset_folder, options.protocol, settings, device,
+                                              options.num_workers, progress.update)
         write_predictions(predictions, options.save_folder / f"{path.stem}_{options.protocol}")
         for name in unreadable:
             print(f"warning: cannot read {options.dataset_folder / 'images' / name}, it got no detections")
@@ -79,7 +78,8 @@ def main() -> None:
         rows.append([path.stem, f"{parameters(network):,}", *(f"{precision[s]:.4f}" for s in precision)])
 
     paths = [options.dataset_folder / "images" / name for name in names]
-    for row, milliseconds in zip(rows, time_pictures(list(networks.values()), paths, options.protocol, settings, device)):
+    times = time_pictures(list(networks.values()), paths, options.protocol, settings, device)
+    for row, milliseconds in zip(rows, times):
         row.append(f"{milliseconds:.1f}")
     print_table(["model", "parameters", *(["easy", "medium", "hard"] if ground_truth else []), "ms/picture"], rows)
     print(f"{len(names)} pictures of {options.dataset_folder}, protocol {options.protocol}, confidence > "

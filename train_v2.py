@@ -13,7 +13,6 @@ training_curves.png. Resuming after any epoch gives the weights of the run that 
 """
 
 import math
-import sys
 import time
 from argparse import Namespace
 from contextlib import nullcontext
@@ -54,7 +53,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--model", choices=sorted(MODELS), default="v2", help="network to train")
-    add("--training_dataset", type=Path, default="./data/widerface/train/label.txt", help="label.txt, images/ beside it")
+    add("--training_dataset", type=Path, default="./data/widerface/train/label.txt", help="with images/ beside it")
     add("--val_dataset", type=Path, help="validation folder (default: val beside the training folder, if it is there)")
     add("--teacher_model", default="./weights/FeatherNetB_se.pth", help="checkpoint of the teacher, or none")
     add("--init_backbone", choices=("teacher", "imagenet", "none"),
@@ -64,8 +63,8 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
 
     add("--epochs", type=number(int, 1), default=400)
     add("--batch_size", type=number(int, 1), default=32, help="pictures per optimiser step, over all GPUs together")
-    add("--accumulate", type=number(int, 1), default=1, help="parts in which a GPU works through its share of the batch")
-    add("--image_size", type=number(int, 64), default=640, help="side of the square training pictures, a multiple of 32")
+    add("--accumulate", type=number(int, 1), default=1, help="parts in which a GPU goes through its share of the batch")
+    add("--image_size", type=number(int, 64), default=640, help="side of the training pictures, a multiple of 32")
     add("--lr", type=number(float, 0), default=1e-3, help="peak learning rate")
     add("--warmup_epochs", type=number(int, 0), default=5, help="epochs of linear warm-up")
     add("--weight_decay", type=number(float, 0), default=0.05, help="of convolution weights; nothing else decays")
@@ -73,7 +72,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--ema_decay", type=number(float, 0, 1), default=0.9998, help="of the moving average of the weights")
 
     add("--temperature", type=number(float, 1e-3), default=4.0, help="of class distillation")
-    add("--alpha", type=number(float, 0, 1), default=0.7, help="share of distillation against the task losses; with feature_weight 0 too, none")
+    add("--alpha", type=number(float, 0, 1), default=0.7, help="share of distillation against the task losses")
     add("--feature_weight", type=number(float, 0), default=0.1, help="weight of feature distillation")
     add("--mixup_alpha", type=number(float, 0), default=0.2, help="of MixUp's beta distribution, 0 turns it off")
     add("--cutmix_prob", type=number(float, 0, 1), default=0.5, help="share of pictures with CutMix")
@@ -93,26 +92,30 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     return options
 
 
-def check_inputs(options: Namespace) -> None:
-    """Stop, before anything is loaded, at the first thing the run would lack or overwrite."""
+def check_files(options: Namespace) -> None:
+    """Stop, before anything is loaded, where the run lacks a file or would overwrite one. Settles init_backbone."""
+    missing = []
     if not options.training_dataset.is_file():
-        raise UserError(f"no training set at {options.training_dataset}\n{FOLDER_HELP}")
+        missing.append(f"no training set at {options.training_dataset}\n{FOLDER_HELP}")
     if options.teacher_model != "none" and not Path(options.teacher_model).is_file():
-        raise UserError(
-            f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there, train one with "
-            "--model v1 --teacher_model none --save_folder weights/v1/, or pass --teacher_model none"
-        )
+        missing.append(f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there "
+                       "(https://github.com/dohun-mat/FeatherFace), train one with --model v1 --teacher_model none "
+                       "--save_folder weights/v1/, or pass --teacher_model none")
     if options.init_backbone is None:
         options.init_backbone = "none" if options.teacher_model == "none" else "teacher"
-    if options.init_backbone == "teacher" and options.teacher_model == "none":
-        raise UserError("--init_backbone teacher needs a teacher: pass --teacher_model, or --init_backbone imagenet|none")
     if options.init_backbone == "imagenet" and not IMAGENET_BACKBONE.is_file():
-        raise UserError(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put the published file there, or pass "
-                        "--init_backbone none")
+        missing.append(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put it there, or pass --init_backbone none")
+    if missing:
+        raise UserError("\n".join(missing))
+    if options.init_backbone == "teacher" and options.teacher_model == "none":
+        raise UserError("--init_backbone teacher needs a teacher: pass --teacher_model or another --init_backbone")
     last = checkpoint_path(options, "last")
     if options.resume_net is None and last.exists():
-        raise UserError(f"{last} is there from an earlier run: go on with --resume_net {last}, or choose another "
-                        "--save_folder")
+        raise UserError(f"{last} is of an earlier run: go on with --resume_net {last}, or choose another --save_folder")
+
+
+def check_batch(options: Namespace) -> None:
+    """Stop where the batch cannot be shared equally."""
     processes = max(distributed.launched_processes(), len(options.devices))
     if options.batch_size % (processes * options.accumulate):
         raise UserError(f"--batch_size {options.batch_size} cannot be split into {processes} processes x "
@@ -125,8 +128,9 @@ def checkpoint_path(options: Namespace, name: str) -> Path:
 
 def main() -> None:
     options = parse_args()
+    check_files(options)
     options.devices = distributed.parse_devices(options.gpu)
-    check_inputs(options)
+    check_batch(options)
     if len(options.devices) > 1 and distributed.launched_processes() == 1:
         distributed.launch(train, options, processes=len(options.devices))
     else:
@@ -139,14 +143,15 @@ def train(options: Namespace) -> None:
     records, report = read_labels(options.training_dataset)
     distributed.say(str(report))
     dataset = WiderFaceDataset(records, options.image_size, options.seed, training_augmentations(options.image_size))
-    sampler = EpochBatchSampler(len(dataset), options.batch_size, options.seed, distributed.rank(), distributed.world_size())
+    rank, world_size = distributed.rank(), distributed.world_size()
+    sampler = EpochBatchSampler(len(dataset), options.batch_size, options.seed, rank, world_size)
     loader = make_loader(dataset, sampler, options.num_workers)
     validation_folder = find_validation_set(options)
 
     torch.manual_seed(options.seed)
     network, teacher = build_networks(options)
     trainee = Trainee(network, teacher).to(device)
-    model = trainee if distributed.world_size() == 1 else DistributedDataParallel(trainee)
+    model = trainee if world_size == 1 else DistributedDataParallel(trainee)
     optimizer = build_optimizer(trainee, options)
     average = WeightAverage(network, options.ema_decay)
     criterion = Criterion(teacher is not None, options.alpha, options.feature_weight, options.temperature)
@@ -154,13 +159,13 @@ def train(options: Namespace) -> None:
     if options.resume_net:
         epochs_done, best_ap, changed = load_training_state(options.resume_net, trainee, optimizer, average, options)
         if changed:
-            distributed.say(f"note: {options.resume_net} was trained with {' '.join(changed)}; the result will be that of neither run")
+            distributed.say(f"note: {options.resume_net} was trained with other flags: {' '.join(changed)}")
         if epochs_done >= options.epochs:
-            raise UserError(f"{options.resume_net} has done {epochs_done} epochs: pass more than that as --epochs to go on")
+            raise UserError(f"{options.resume_net} has done {epochs_done} epochs: raise --epochs to go on")
     log = TrainingLog(options.save_folder / "training_log.csv", epochs_done)
 
-    progress = tqdm(total=options.epochs * len(sampler), initial=epochs_done * len(sampler), unit="step",
-                    disable=not distributed.is_main())
+    steps = len(sampler)
+    progress = tqdm(total=options.epochs * steps, initial=epochs_done * steps, disable=not distributed.is_main())
     for epoch in range(epochs_done, options.epochs):
         sampler.set_epoch(epoch)
         row = train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch, options, progress)
@@ -174,8 +179,8 @@ def train(options: Namespace) -> None:
                 names.append("best")
         log.append(row)
         plot_training(log.rows, options.save_folder / "training_curves.png", list(criterion.weights))
-        for name in names:
-            save_training_state(checkpoint_path(options, name), trainee, optimizer, average, epoch + 1, best_ap, options)
+        for path in (checkpoint_path(options, name) for name in names):
+            save_training_state(path, trainee, optimizer, average, epoch + 1, best_ap, options)
         progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
     progress.close()
     distributed.leave()
@@ -200,12 +205,8 @@ def is_due(epoch: int, every: int, options: Namespace) -> bool:
 
 def due_checkpoints(epoch: int, options: Namespace) -> list[str]:
     """Names of the checkpoints to write after an epoch, apart from the best."""
-    names = ["last"]
-    if (epoch + 1) % options.save_every == 0:
-        names.append(f"epoch_{epoch + 1}")
-    if epoch + 1 == options.epochs:
-        names.append("final")
-    return names
+    names = ["last", f"epoch_{epoch + 1}"] if (epoch + 1) % options.save_every == 0 else ["last"]
+    return [*names, "final"] if epoch + 1 == options.epochs else names
 
 
 def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
@@ -251,7 +252,8 @@ def train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch
         rate = learning_rate(step, total_steps, options.warmup_epochs * steps, options.lr)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        set_dropblock(trainee, dropblock_probability(step / total_steps, options.dropblock_prob), options.dropblock_size)
+        probability = dropblock_probability(step / total_steps, options.dropblock_prob)
+        set_dropblock(trainee, probability, options.dropblock_size)
 
         unreadable.update(batch.unreadable)
         images, targets = batch.images.to(device, non_blocking=True), batch.targets.to(device)
@@ -260,8 +262,10 @@ def train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch
         images = normalize(images)
         assignment = assign(targets, anchors, len(images))
 
-        losses, shares = backward(model, teacher, criterion, images, assignment, anchors, options.accumulate, index == 0)
-        gradients |= shares
+        losses, measured = backward(
+            model, teacher, criterion, images, assignment, anchors, options.accumulate, measure_gradients=index == 0
+        )
+        gradients |= measured
         norm = nn.utils.clip_grad_norm_(trainee.parameters(), options.clip_grad)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -274,10 +278,9 @@ def train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch
             progress.set_postfix(epoch=epoch + 1, loss=f"{means['total']:.3f}", lr=f"{rate:.1e}")
 
     for path in sorted(unreadable):
-        progress.write(f"warning: cannot read {path}, trained on an empty picture instead", file=sys.stderr)
-    seconds = time.perf_counter() - start
-    return {"epoch": epoch + 1, "learning_rate": rate, **means, **gradients,
-            "images_per_second": steps * options.batch_size / seconds}
+        progress.write(f"warning: cannot read {path}, trained on an empty picture instead")
+    speed = steps * options.batch_size / (time.perf_counter() - start)
+    return {"epoch": epoch + 1, "learning_rate": rate, **means, **gradients, "images_per_second": speed}
 
 
 def backward(

@@ -54,7 +54,8 @@ def hard_negatives(cross_entropy: Tensor, assignment: Assignment) -> Tensor:
     losses = torch.where(assignment.background, cross_entropy, -1.0)
     wanted = (assignment.positive.sum(dim=1, keepdim=True) * NEGATIVES_PER_POSITIVE).clamp(min=MINIMUM_NEGATIVES)
     order = losses.argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, places)
     return assignment.background & (rank < wanted)
 
 

@@ -142,8 +142,8 @@ class FeatherFaceV2(nn.Module):
       however narrow the context is.
     - Attention, 1,675: after the neck only, where maps have 32 channels. V1's second set, before the neck, works on the
       widest maps. The spatial gate is 3x3 and shared.
-    Plain convolution, max pooling, nearest resizing, mean and maximum, sigmoid: ONNX opset 17 has all of it. A BatchNorm
-    always follows a convolution, so that inference folds it.
+    Plain convolution, max pooling, nearest resizing, mean and maximum, sigmoid: ONNX opset 17 has all of it. A
+    BatchNorm always follows a convolution, so that inference folds it.
     """
 
     name = "v2"

@@ -11,4 +11,4 @@ class FaceOutputs(NamedTuple):
     boxes: Tensor  #: [B, A, 4], coded offsets to the anchors (layers.box_coder)
     logits: Tensor  #: [B, A, 2], background and face, before softmax
     landmarks: Tensor  #: [B, A, 10], coded offsets of five points
-    features: tuple[Tensor, ...]  #: P3, P4, P5 as the BiFPN leaves them, [B, C, H, W]: what feature distillation compares
+    features: tuple[Tensor, ...]  #: P3, P4, P5 of the BiFPN, [B, C, H, W]: what feature distillation compares

@@ -13,7 +13,14 @@ from scipy.io import savemat
 
 from tests.paths import ROOT, SHARED, needs_shared
 from widerface_evaluate.evaluation import (
-    THRESHOLDS, bootstrap, evaluate, groups_by, match_detections, precision_recall, subset_groups)
+    THRESHOLDS,
+    bootstrap,
+    evaluate,
+    groups_by,
+    match_detections,
+    precision_recall,
+    subset_groups,
+)
 from widerface_evaluate.wider_files import InputError, load_ground_truth, read_predictions, remarks
 
 SCRIPT = ROOT / "widerface_evaluate" / "evaluation.py"

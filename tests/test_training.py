@@ -42,8 +42,9 @@ def teacher(tmp_path_factory):
 @pytest.fixture
 def flags(demo_set, teacher, tmp_path):
     """A run of seconds with everything on."""
-    return ["--training_dataset", str(demo_set / "train" / "label.txt"), "--teacher_model", str(teacher), "--save_folder",
-            str(tmp_path / "run"), "--image_size", "64", "--batch_size", "4", "--epochs", "4", "--warmup_epochs", "1",
+    return ["--training_dataset", str(demo_set / "train" / "label.txt"), "--teacher_model", str(teacher),
+            "--save_folder", str(tmp_path / "run"),
+            "--image_size", "64", "--batch_size", "4", "--epochs", "4", "--warmup_epochs", "1",
             "--num_workers", "0", "--gpu", "cpu", "--eval_every", "2", "--save_every", "2"]
 
 
@@ -168,7 +169,7 @@ class FrozenStatistics(FeatherFaceV2):
 
 
 def train_frozen(options) -> None:
-    """Plain gradient descent: Adam divides by the size of the gradient, and where that is zero rounding is all it sees."""
+    """By plain gradient descent: Adam divides by the size of the gradient, and would blow rounding up."""
     torch.set_num_threads(1)
     MODELS["v2"] = FrozenStatistics
     torch.optim.AdamW = torch.optim.SGD
@@ -176,14 +177,14 @@ def train_frozen(options) -> None:
 
 
 def test_two_processes_end_with_the_weights_of_one(flags, tmp_path):
-    off = ["--mixup_alpha", "0", "--cutmix_prob", "0", "--dropblock_prob", "0", "--feature_weight", "0", "--epochs", "2",
-           "--eval_every", "0", "--clip_grad", "1"]
+    off = ["--mixup_alpha", "0", "--cutmix_prob", "0", "--dropblock_prob", "0", "--feature_weight", "0",
+           "--epochs", "2", "--eval_every", "0", "--clip_grad", "1"]
     results = []
     for gpu in ("cpu", "cpu,cpu"):
         folder = tmp_path / gpu
         options = train_v2.parse_args([*flags, *off, "--save_folder", str(folder)])
+        train_v2.check_files(options)
         options.devices = distributed.parse_devices(gpu)
-        train_v2.check_inputs(options)
         distributed.launch(train_frozen, options, len(options.devices))
         results.append(read_checkpoint(folder / "FeatherFaceV2_final.pth")["model"])
     start = weights_before_training(flags)
@@ -207,7 +208,9 @@ def weights_before_training(flags: list[str]) -> dict[str, torch.Tensor]:
     (["--gpu", "77"], "GPU 77 is not there"),
     (["--gpu", "0,0"], "twice"),
     (["--accumulate", "3"], "multiple of 3"),
-    (["--training_dataset", "nowhere/label.txt"], "nowhere/label.txt"),
+    (["--training_dataset", "nowhere/label.txt"], "nowhere/label.txt\n.*images/EVENT/NAME.jpg"),
+    (["--training_dataset", "nowhere/label.txt", "--teacher_model", "nowhere.pth", "--gpu", "77"],
+     r"(?s)nowhere/label.txt.*sources:.*no teacher at nowhere.pth"),
     (["--teacher_model", "nowhere.pth"], "no teacher at nowhere.pth"),
     (["--teacher_model", "none", "--init_backbone", "teacher"], "needs a teacher"),
     (["--resume_net", "nowhere.pth"], "no checkpoint at nowhere.pth"),

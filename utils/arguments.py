@@ -20,12 +20,17 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """The description as written, and the default behind every flag; of two spellings only the first."""
+    """The description as written, the default behind every flag that has one; of two spellings only the first."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
 
     def _format_action_invocation(self, action):
         if len(action.option_strings) < 2:
             return super()._format_action_invocation(action)
-        metavar = "" if action.nargs == 0 else " " + self._format_args(action, self._get_default_metavar_for_optional(action))
+        metavar = ""
+        if action.nargs != 0:
+            metavar = " " + self._format_args(action, self._get_default_metavar_for_optional(action))
         shown = [name for name in action.option_strings if name == action.option_strings[0] or "-" not in name[2:]]
         return ", ".join(name + metavar for name in shown)
 

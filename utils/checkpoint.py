@@ -31,13 +31,15 @@ def read_checkpoint(path: str | Path) -> dict:
 
 
 #: Flags that may differ between a run and its continuation without changing its result.
-FREE_FLAGS = {"save_folder", "resume_net", "num_workers", "gpu", "devices", "eval_every", "eval_protocol", "save_every", "print_freq",
-              "training_dataset", "val_dataset", "teacher_model", "init_backbone"}
+FREE_FLAGS = {
+    "save_folder", "resume_net", "num_workers", "gpu", "devices", "eval_every", "eval_protocol", "save_every",
+    "print_freq", "training_dataset", "val_dataset", "teacher_model", "init_backbone",
+}
 
 
 def save_training_state(
-    path: str | Path, trainee: nn.Module, optimizer: Optimizer, average: WeightAverage, epochs_done: int, best_ap: float,
-    options: Namespace,
+    path: str | Path, trainee: nn.Module, optimizer: Optimizer, average: WeightAverage, epochs_done: int,
+    best_ap: float, options: Namespace,
 ) -> None:
     """Write a checkpoint of train_v2.py: the network and its average, and all that going on needs."""
     state = {

@@ -3,13 +3,15 @@
 import os
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from utils.log import UserError
+from utils.log import UserError, run_script
 
 
 def parse_devices(text: str) -> list[torch.device]:
@@ -22,13 +24,13 @@ def parse_devices(text: str) -> list[torch.device]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"--gpu {text}: give GPU numbers such as 0 or 0,1, or cpu (cpu,cpu for two processes)") from None
+        raise UserError(f"--gpu {text}: give GPU numbers such as 0 or 0,1, or cpu, or cpu,cpu") from None
     if len(set(numbers)) != len(numbers):
         raise UserError(f"--gpu {text}: a GPU is named twice")
     count = torch.cuda.device_count()
     missing = [number for number in numbers if not 0 <= number < count]
     if missing:
-        raise UserError(f"--gpu {text}: GPU {missing[0]} is not there, PyTorch sees {count}; pass --gpu cpu for the CPU")
+        raise UserError(f"--gpu {text}: GPU {missing[0]} is not there, PyTorch sees {count}; for the CPU pass cpu")
     return [torch.device("cuda", number) for number in numbers]
 
 
@@ -40,7 +42,8 @@ def launched_processes() -> int:
 def launch(main: Callable, options, processes: int) -> None:
     """Run main(options) in `processes` processes of this machine under torch's elastic launcher.
 
-    main must be importable by name. For several machines the script is started with torchrun instead.
+    main must be importable by name. For several machines the script is started with torchrun instead. Raises
+    UserError where a process stopped; the process has said why.
     """
     configuration = LaunchConfig(
         min_nodes=1,
@@ -51,7 +54,14 @@ def launch(main: Callable, options, processes: int) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
-    elastic_launch(configuration, main)(options)
+    try:
+        elastic_launch(configuration, _run_script)(main, options)
+    except ChildFailedError:
+        raise UserError("a training process stopped, its own message is above; the others were ended") from None
+
+
+def _run_script(main: Callable, options) -> None:
+    run_script(partial(main, options))
 
 
 def join(devices: list[torch.device]) -> torch.device:

@@ -46,13 +46,14 @@ def draw_detections(picture: np.ndarray, detections: Detections, threshold: floa
     """A copy of a uint8 BGR picture with boxes, scores and landmarks of the faces scored at least `threshold`."""
     drawn = picture.copy()
     line = max(1, round(max(picture.shape[:2]) / 500))
+    font = cv2.FONT_HERSHEY_SIMPLEX
     for box, score, landmarks in zip(*detections):
         if score < threshold:
             continue
         left, top, right, bottom = (int(round(float(side))) for side in box)
         cv2.rectangle(drawn, (left, top), (right, bottom), FACE_COLOR, line)
         if bottom - top >= 24:
-            cv2.putText(drawn, f"{score:.2f}", (left, top - 2), cv2.FONT_HERSHEY_SIMPLEX, 0.35, FACE_COLOR, 1, cv2.LINE_AA)
+            cv2.putText(drawn, f"{score:.2f}", (left, top - 2), font, 0.35, FACE_COLOR, 1, cv2.LINE_AA)
             for (x, y), color in zip(landmarks, LANDMARK_COLORS):
                 cv2.circle(drawn, (int(round(float(x))), int(round(float(y)))), line, color, -1)
     return drawn
