@@ -29,7 +29,7 @@ def class_distillation(student: Tensor, teacher: Tensor, temperature: float, nor
     unweighted, thousands of easy background anchors make up nearly all of the gradient at T = 4.
     """
     student, teacher = student.float(), teacher.float()
-    disagreement = (face_probability(teacher) - face_probability(student)).abs().detach()
+    disagreement = (face_probability(teacher) - face_probability(student)).square().detach()
     divergence = functional.kl_div(
         functional.log_softmax(student / temperature, dim=-1),
         functional.log_softmax(teacher / temperature, dim=-1),
