@@ -1,9 +1,9 @@
 """One process a GPU: start them, find one's place among them, add numbers up over them."""
 
 import os
+import sys
 import uuid
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from utils.log import UserError, run_script
+from utils.log import UserError
 
 
 def parse_devices(text: str) -> list[torch.device]:
@@ -55,13 +55,18 @@ def launch(main: Callable, options, processes: int) -> None:
         max_restarts=0,
     )
     try:
-        elastic_launch(configuration, _run_script)(main, options)
+        elastic_launch(configuration, _run)(main, options)
     except ChildFailedError:
         raise UserError("a training process stopped, its own message is above; the others were ended") from None
 
 
-def _run_script(main: Callable, options) -> None:
-    run_script(partial(main, options))
+def _run(main: Callable, options) -> None:
+    # Not run_script: the launcher waits for this function to return.
+    try:
+        main(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def join(devices: list[torch.device]) -> torch.device:
