@@ -28,9 +28,9 @@ TRAINING = [
     "--lr", "6e-3", "--warmup_epochs", "2", "--mixup_alpha", "0", "--cutmix_prob", "0", "--dropblock_prob", "0",
     "--eval_every", "10", "--eval_protocol", "original",
 ]
-TEACHER = ["--model", "v1", "--teacher_model", "none", "--save_folder", f"{RESULTS}/v1", "--epochs", "18"]
+TEACHER = ["--model", "v1", "--teacher_model", "none", "--save_folder", f"{RESULTS}/v1", "--epochs", "15"]
 STUDENT = ["--teacher_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth", "--save_folder", f"{RESULTS}/v2",
-           "--epochs", "40"]
+           "--epochs", "30"]
 
 
 def main() -> None:
