@@ -153,3 +153,10 @@ def test_generalized_iou_by_hand_and_at_its_corners():
     empty = torch.zeros(1, 4, requires_grad=True)
     generalized_iou(empty, b[:1]).sum().backward()
     assert empty.grad.isfinite().all()
+
+
+def test_matching_reads_nothing_from_the_device():
+    """On tensors without data any value read on the host, and any shape that depends on one, is an error."""
+    targets = make_targets([(0, (10.0, 10.0, 50.0, 50.0), FACE), (1, (0.0, 0.0, 9.0, 9.0), IGNORED)])
+    result = assign(targets.to("meta"), make_anchors(128, 128).to("meta"), 2)
+    assert result.weights.shape == (2, len(make_anchors(128, 128)))
