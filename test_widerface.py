@@ -26,8 +26,7 @@ from utils.distributed import parse_devices
 from utils.files import read_picture
 from utils.log import UserError, run_script
 from utils.plots import contact_sheet, draw_detections
-from utils.validation import list_pictures, predict, read_ground_truth, write_predictions
-from widerface_evaluate.evaluation import evaluate
+from utils.validation import average_precision, list_pictures, predict, read_ground_truth, write_predictions
 
 #: Pictures on which the time of one is measured.
 TIMED_PICTURES = 30
@@ -58,31 +57,22 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
 def main() -> None:
     options = parse_args()
     device = choose_device(options)
-    settings = DetectionSettings(
-        options.confidence_threshold, options.top_k, options.nms_threshold, options.keep_top_k
-    )
+    settings = DetectionSettings(options.confidence_threshold, options.top_k, options.nms_threshold, options.keep_top_k)
     networks = {path: load_checked(path, options.network).to(device) for path in options.trained_model}
-    names = list_pictures(options.dataset_folder)
+    paths = [options.dataset_folder / "images" / name for name in list_pictures(options.dataset_folder)]
     ground_truth_folder = options.dataset_folder / "ground_truth"
     ground_truth = read_ground_truth(ground_truth_folder) if ground_truth_folder.is_dir() else None
 
     rows = []
     for path, network in networks.items():
-        with tqdm(total=len(names), unit="picture", desc=path.stem) as progress:
-            predictions, unreadable = predict(network, options.dataset_folder, options.protocol, settings, device,
-                                              options.num_workers, progress.update)
-        write_predictions(predictions, options.save_folder / f"{path.stem}_{options.protocol}")
-        for name in unreadable:
-            print(f"warning: cannot read {options.dataset_folder / 'images' / name}, it got no detections")
-        precision = evaluate(predictions, ground_truth) if ground_truth else {}
-        rows.append([path.stem, f"{parameters(network):,}", *(f"{precision[s]:.4f}" for s in precision)])
-
-    paths = [options.dataset_folder / "images" / name for name in names]
+        predictions = run_detector(path.stem, network, len(paths), options, settings, device)
+        precision = average_precision(predictions, ground_truth) if ground_truth else {}
+        rows.append([path.stem, f"{parameters(network):,}", *(f"{value:.4f}" for value in precision.values())])
     times = time_pictures(list(networks.values()), paths, options.protocol, settings, device)
     for row, milliseconds in zip(rows, times):
         row.append(f"{milliseconds:.1f}")
     print_table(["model", "parameters", *(["easy", "medium", "hard"] if ground_truth else []), "ms/picture"], rows)
-    print(f"{len(names)} pictures of {options.dataset_folder}, protocol {options.protocol}, confidence > "
+    print(f"{len(paths)} pictures of {options.dataset_folder}, protocol {options.protocol}, confidence > "
           f"{settings.confidence_threshold}, top {settings.top_k}, NMS {settings.nms_threshold}, keep "
           f"{settings.keep_top_k}; ms: median of one picture at a time on {device}, {torch.get_num_threads()} threads")
     if ground_truth is None:
@@ -92,6 +82,17 @@ def main() -> None:
             sheet = options.save_folder / f"{path.stem}_{options.protocol}.jpg"
             draw_sheet(network, paths, options, settings, device, sheet)
             print(f"detections drawn in {sheet}")
+
+
+def run_detector(name: str, network: nn.Module, pictures: int, options: Namespace, settings, device) -> dict:
+    """The detections on the whole set, as utils.validation.predict returns them; writes them to the save folder."""
+    with tqdm(total=pictures, unit="picture", desc=name) as progress:
+        predictions, unreadable = predict(network, options.dataset_folder, options.protocol, settings, device,
+                                          options.num_workers, progress.update)
+    write_predictions(predictions, options.save_folder / f"{name}_{options.protocol}")
+    for picture in unreadable:
+        print(f"warning: cannot read {options.dataset_folder / 'images' / picture}, it got no detections")
+    return predictions
 
 
 def choose_device(options: Namespace) -> torch.device:

@@ -19,7 +19,7 @@ from tests.test_assignment import make_targets
 from utils.detector import DetectionSettings, PictureFolder, detect, detect_files, scale_and_pad, select
 from utils.files import read_picture, write_picture
 from utils.log import UserError
-from utils.validation import list_pictures, measure_ap, predict
+from utils.validation import average_precision, list_pictures, measure_ap, predict
 from widerface_evaluate.evaluation import evaluate
 from widerface_evaluate.wider_files import load_ground_truth, read_predictions
 
@@ -178,7 +178,16 @@ def test_mistakes_get_one_line(monkeypatch, capsys, validation_set, checkpoint, 
     assert stop.value.code == 2 and words in told and "Traceback" not in told
 
 
-def test_an_empty_list_of_pictures_is_told(tmp_path):
-    (tmp_path / "wider_val.txt").write_text("\n")
-    with pytest.raises(UserError, match="names no picture"):
+@pytest.mark.parametrize(("text", "words"), [("\n", "names no picture"), ("/EVENT/a.jpg\nb.jpg\n", "'b.jpg'")])
+def test_a_broken_list_of_pictures_is_told(tmp_path, text, words):
+    (tmp_path / "wider_val.txt").write_text(text)
+    with pytest.raises(UserError, match=words):
         list_pictures(tmp_path)
+
+
+def test_pictures_the_ground_truth_does_not_have_are_told(validation_set):
+    truth = load_ground_truth(validation_set / "ground_truth")
+    predictions = {picture: np.zeros((0, 5)) for picture in truth.pictures}
+    predictions["0--Nowhere", "a"] = np.zeros((0, 5))
+    with pytest.raises(UserError, match="Nowhere"):
+        average_precision(predictions, truth)

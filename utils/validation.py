@@ -26,6 +26,9 @@ def list_pictures(folder: str | Path) -> list[str]:
     names = [name for name in names if name]
     if not names:
         raise UserError(f"{path} names no picture: it must have one line /EVENT/NAME.jpg for each")
+    stray = [name for name in names if "/" not in name]
+    if stray:
+        raise UserError(f"{path} has the line '{stray[0]}': write it as /EVENT/NAME.jpg")
     return names
 
 
@@ -84,10 +87,18 @@ def measure_ap(
     """
     ground_truth = read_ground_truth(Path(folder) / "ground_truth")
     predictions, _ = predict(network, folder, protocol, DetectionSettings(), device, workers)
-    precision = evaluate(predictions, ground_truth)
+    precision = average_precision(predictions, ground_truth)
     return {f"ap_{subset}": value for subset, value in precision.items()} | {
         "ap_mean": float(np.nanmean(list(precision.values())))
     }
+
+
+def average_precision(predictions: dict[tuple[str, str], np.ndarray], ground_truth: GroundTruth) -> dict[str, float]:
+    """AP on easy, medium and hard; UserError where the predictions are not of the pictures of the ground truth."""
+    try:
+        return evaluate(predictions, ground_truth)
+    except InputError as error:
+        raise UserError(str(error)) from None
 
 
 def read_ground_truth(folder: str | Path) -> GroundTruth:
