@@ -68,7 +68,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--lr", type=number(float, 0), default=1e-3, help="peak learning rate")
     add("--warmup_epochs", type=number(int, 0), default=5, help="epochs of linear warm-up")
     add("--weight_decay", type=number(float, 0), default=0.05, help="of convolution weights; nothing else decays")
-    add("--clip_grad", type=number(float, 0), default=10.0, help="largest gradient norm of a step")
+    add("--clip_grad", type=number(float, 1e-6), default=10.0, help="largest gradient norm of a step")
     add("--ema_decay", type=number(float, 0, 1), default=0.9998, help="of the moving average of the weights")
 
     add("--temperature", type=number(float, 1e-3), default=4.0, help="of class distillation")
