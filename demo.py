@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from utils.arguments import ArgumentParser
 from utils.log import UserError, run_script
 
 DATA = "data/demo_set"
@@ -34,6 +35,7 @@ STUDENT = ["--teacher_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth", "--save_f
 
 
 def main() -> None:
+    ArgumentParser(description=__doc__).parse_args()
     start = time.perf_counter()
     # Without a GPU, a process a core, two at most: on small pictures they beat two threads.
     device = "0" if torch.cuda.is_available() else ",".join(["cpu"] * min(2, os.cpu_count() or 1))

@@ -213,12 +213,10 @@ def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
     """The network to train, its backbone initialised as asked, and the frozen teacher if it has anything to say."""
     network = build_model(options.model)
     teacher = None
-    if options.teacher_model != "none":
+    if options.teacher_model != "none" and (options.alpha or options.feature_weight):
         teacher = load_model(options.teacher_model).requires_grad_(False)
     if options.init_backbone != "none":
         load_backbone(network, options.teacher_model if options.init_backbone == "teacher" else IMAGENET_BACKBONE)
-    if options.alpha == 0 and options.feature_weight == 0:
-        teacher = None
     return network, teacher
 
 

@@ -6,11 +6,11 @@ python -m data.demo --output ./data/demo_set --train 600 --val 120 --seed 0
 It is there to run the whole pipeline where no data set is at hand. Scores on it say nothing about photographs.
 """
 
-import argparse
 import json
 import multiprocessing
 import os
 import shutil
+from argparse import Namespace
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from scipy.io import savemat
 
 from data.demo_drawing import COVERS, Person, any_colour, draw_person, imagine_person
 from data.demo_scenery import draw_light, draw_place, draw_thing
+from utils.arguments import ArgumentParser
 from utils.log import UserError, run_script
 
 STAMP = "demo_set.json"
@@ -316,8 +317,8 @@ def read_stamp(folder: Path) -> dict | None:
     return stamp
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Draw the demo set in WIDER FACE's layout.")
+def parse_args() -> Namespace:
+    parser = ArgumentParser(description="Draw the demo set in WIDER FACE's layout.")
     parser.add_argument("--output", default="./data/demo_set", help="folder to write, made whole or not at all")
     parser.add_argument("--train", type=int, default=600, help="training pictures")
     parser.add_argument("--val", type=int, default=120, help="validation pictures")
