@@ -34,7 +34,7 @@ from layers.criterion import Criterion
 from layers.distillation import Trainee
 from layers.dropblock import set_dropblock
 from layers.matcher import Assignment, assign
-from models import MODELS, build_model, load_backbone, load_model
+from models import MODELS, build_model, load_backbone, load_model, load_weights
 from utils import distributed
 from utils.arguments import ArgumentParser, number
 from utils.checkpoint import load_training_state, save_training_state
@@ -58,6 +58,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--teacher_model", default="./weights/FeatherNetB_se.pth", help="checkpoint of the teacher, or none")
     add("--init_backbone", choices=("teacher", "imagenet", "none"),
         help="where the backbone starts (default: teacher where there is one, else none)")
+    add("--init_weights", type=Path, help="checkpoint of the same network to train further, in place of init_backbone")
     add("--save_folder", type=Path, default="./weights/v2/", help="for checkpoints, log and curves")
     add("--resume_net", type=Path, help="checkpoint of this script to go on from")
 
@@ -215,7 +216,9 @@ def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
     teacher = None
     if options.teacher_model != "none" and (options.alpha or options.feature_weight):
         teacher = load_model(options.teacher_model).requires_grad_(False)
-    if options.init_backbone != "none":
+    if options.init_weights is not None:
+        load_weights(network, options.init_weights)
+    elif options.init_backbone != "none":
         load_backbone(network, options.teacher_model if options.init_backbone == "teacher" else IMAGENET_BACKBONE)
     return network, teacher
 

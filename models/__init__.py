@@ -35,6 +35,11 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Modul
     return model.to(device).eval()
 
 
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Copy the weights of a checkpoint of the same network into `model`; UserError as for load_model."""
+    _load_strictly(model, read_weights(path)[1], path)
+
+
 def load_backbone(model: nn.Module, path: str | Path) -> None:
     """Copy backbone weights into `model` from a detector's checkpoint, ours or published, or the ImageNet file.
 

@@ -33,7 +33,7 @@ def read_checkpoint(path: str | Path) -> dict:
 #: Flags that may differ between a run and its continuation without changing its result.
 FREE_FLAGS = {
     "save_folder", "resume_net", "num_workers", "gpu", "devices", "eval_every", "eval_protocol", "save_every",
-    "print_freq", "training_dataset", "val_dataset", "teacher_model", "init_backbone",
+    "print_freq", "training_dataset", "val_dataset", "teacher_model", "init_backbone", "init_weights",
 }
 
 
