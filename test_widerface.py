@@ -3,33 +3,43 @@
 
     python test_widerface.py --trained_model weights/v2/FeatherFaceV2_final.pth
     python test_widerface.py --trained_model teacher.pth student.pth --protocol vga
-    python test_widerface.py --trained_model student.pth --dataset_folder data/demo_set/val --save_image
+    python test_widerface.py --trained_model student.pth --protocol all
+    python test_widerface.py --trained_model student.pth --split test --protocol multiscale
 
 The folder holds images/EVENT/NAME.jpg, wider_val.txt and, for AP, ground_truth/ with the four official .mat files.
-Detections go to SAVE_FOLDER/CHECKPOINT_PROTOCOL/EVENT/NAME.txt, which widerface_evaluate/evaluation.py reads too.
-Protocols: original keeps every picture's size, vga scales its longer side to 640.
+Detections go to SAVE_FOLDER/CHECKPOINT_PROTOCOL/EVENT/NAME.txt, which widerface_evaluate/evaluation.py reads too, the
+table to SAVE_FOLDER/table.csv and table.json. A run that was stopped goes on when started again.
+
+Protocols: original keeps every picture's size; vga scales its longer side to 640; 1600 its shorter side to 1600, its
+longer side at most to 2150; multiscale looks at five sizes and their mirror images and lets the boxes vote.
 """
 
+import argparse
 import statistics
 import time
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from models import MODELS, load_model
+from models import MODELS
 from utils.arguments import ArgumentParser, number
-from utils.detector import PROTOCOLS, DetectionSettings, PictureFolder, detect
+from utils.detection_files import DetectionFolder, fingerprint
+from utils.detector import PictureFolder, detect, detect_files, detect_looks, join_looks, load_detector
 from utils.distributed import parse_devices
 from utils.files import read_picture
 from utils.log import UserError, run_script
 from utils.plots import contact_sheet, draw_detections
-from utils.validation import average_precision, list_pictures, predict, read_ground_truth, write_predictions
+from utils.protocols import PROTOCOLS
+from utils.suppression import DetectionSettings
+from utils.tables import print_table, write_table
+from utils.validation import list_pictures, list_test_pictures, precision_of_folder, read_ground_truth
 
 #: Pictures on which the time of one is measured.
-TIMED_PICTURES = 30
+TIMED_PICTURES = 20
 #: Pictures of detections drawn by --save_image.
 DRAWN_PICTURES = 12
 
@@ -39,60 +49,86 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add = parser.add_argument
     add("--trained_model", type=Path, nargs="+", required=True, help="checkpoints, a row of the table each")
     add("--network", choices=sorted(MODELS), help="checked against the checkpoint, which knows its model")
-    add("--dataset_folder", type=Path, default="./data/widerface/val", help="validation folder")
-    add("--save_folder", type=Path, default="./results/widerface_txt/", help="for the detections")
-    add("--protocol", choices=sorted(PROTOCOLS), default="original")
+    add("--dataset_folder", type=Path, help="(default: ./data/widerface/val, with --split test ./data/widerface/test)")
+    add("--split", choices=("val", "test"), default="val", help="test: no AP, a zip for the official server")
+    add("--save_folder", type=Path, default="./results/widerface_txt/", help="for detections and table")
+    add("--protocol", choices=[*PROTOCOLS, "all"], help="sizes at which pictures are looked at (default: original)")
+    add("--origin_size", type=yes_or_no, help="true: --protocol original, false: --protocol 1600")
     add("--confidence_threshold", type=number(float, 0, 1), default=0.02)
     add("--top_k", type=number(int, 1), default=5000, help="candidates before suppression")
     add("--nms_threshold", type=number(float, 0, 1), default=0.4)
     add("--keep_top_k", type=number(int, 1), default=750, help="detections kept of a picture")
     add("--gpu", default=None, help="GPU number or cpu (default: GPU 0 where there is one)")
     add("--cpu", action="store_true", help="the same as --gpu cpu")
-    add("--num_workers", type=number(int, 0), default=2, help="processes that read pictures")
+    add("--num_workers", type=number(int, 0), default=2, help="processes that read pictures ahead")
     add("--save_image", action="store_true", help="draw detections on some of the pictures into save_folder")
     add("--vis_thres", type=number(float, 0, 1), default=0.5, help="lowest score that is drawn")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.origin_size is not None and options.protocol is not None:
+        parser.error("argument --origin_size: it is another name for --protocol, give one of them")
+    if options.origin_size is not None:
+        options.protocol = "original" if options.origin_size else "1600"
+    if options.dataset_folder is None:
+        options.dataset_folder = Path("./data/widerface") / options.split
+    return options
+
+
+def yes_or_no(text: str) -> bool:
+    """A type for add_argument: true or false in words, so that False is false."""
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+    return known[text.lower()]
 
 
 def main() -> None:
     options = parse_args()
     device = choose_device(options)
     settings = DetectionSettings(options.confidence_threshold, options.top_k, options.nms_threshold, options.keep_top_k)
-    networks = {path: load_checked(path, options.network).to(device) for path in options.trained_model}
-    paths = [options.dataset_folder / "images" / name for name in list_pictures(options.dataset_folder)]
-    ground_truth_folder = options.dataset_folder / "ground_truth"
-    ground_truth = read_ground_truth(ground_truth_folder) if ground_truth_folder.is_dir() else None
+    detectors = load_detectors(options, device)
+    is_test = options.split == "test"
+    names = list_test_pictures(options.dataset_folder) if is_test else list_pictures(options.dataset_folder)
+    truth_folder = options.dataset_folder / "ground_truth"
+    truth = read_ground_truth(truth_folder) if truth_folder.is_dir() and not is_test else None
 
     rows = []
-    for path, network in networks.items():
-        predictions = run_detector(path.stem, network, len(paths), options, settings, device)
-        precision = average_precision(predictions, ground_truth) if ground_truth else {}
-        rows.append([path.stem, f"{parameters(network):,}", *(f"{value:.4f}" for value in precision.values())])
-    times = time_pictures(list(networks.values()), paths, options.protocol, settings, device)
-    for row, milliseconds in zip(rows, times):
-        row.append(f"{milliseconds:.1f}")
-    print_table(["model", "parameters", *(["easy", "medium", "hard"] if ground_truth else []), "ms/picture"], rows)
-    print(f"{len(paths)} pictures of {options.dataset_folder}, protocol {options.protocol}, confidence > "
-          f"{settings.confidence_threshold}, top {settings.top_k}, NMS {settings.nms_threshold}, keep "
-          f"{settings.keep_top_k}; ms: median of one picture at a time on {device}, {torch.get_num_threads()} threads")
-    if ground_truth is None:
-        print(f"no AP: the .mat files of the ground truth are not in {ground_truth_folder}")
+    for protocol in list(PROTOCOLS) if options.protocol == "all" else [options.protocol or "original"]:
+        started = len(rows)
+        for (name, detector), path in zip(detectors.items(), options.trained_model):
+            stamp = {"checkpoint": fingerprint(path), "protocol": protocol, **asdict(settings)}
+            folder = DetectionFolder(options.save_folder / f"{name}_{protocol}", names, stamp)
+            run_detector(detector, folder, options, protocol, settings, device)
+            if is_test:
+                print(f"for the official server: {folder.pack()}")
+            precision = precision_of_folder(folder.folder, truth) if truth else {}
+            rows.append(describe(name, detector, protocol, settings) | precision)
+        times = time_pictures(list(detectors.values()), picture_paths(names, options), protocol, settings, device)
+        for row, milliseconds in zip(rows[started:], times):
+            row["ms/picture"] = milliseconds
+        write_table(rows, options.save_folder / "table")
+    print_table(rows)
+    print(f"{len(names)} pictures of {options.dataset_folder}; ms: median of one picture at a time on {device}, "
+          f"{torch.get_num_threads()} threads, from scaled picture to faces")
+    if truth is None and not is_test:
+        print(f"no AP: the .mat files of the ground truth are not in {truth_folder}")
     if options.save_image:
-        for path, network in networks.items():
-            sheet = options.save_folder / f"{path.stem}_{options.protocol}.jpg"
-            draw_sheet(network, paths, options, settings, device, sheet)
-            print(f"detections drawn in {sheet}")
+        draw_sheets(detectors, picture_paths(names, options), options, settings, device)
 
 
-def run_detector(name: str, network: nn.Module, pictures: int, options: Namespace, settings, device) -> dict:
-    """The detections on the whole set, as utils.validation.predict returns them; writes them to the save folder."""
-    with tqdm(total=pictures, unit="picture", desc=name) as progress:
-        predictions, unreadable = predict(network, options.dataset_folder, options.protocol, settings, device,
-                                          options.num_workers, progress.update)
-    write_predictions(predictions, options.save_folder / f"{name}_{options.protocol}")
-    for picture in unreadable:
-        print(f"warning: cannot read {options.dataset_folder / 'images' / picture}, it got no detections")
-    return predictions
+def load_detectors(options: Namespace, device: torch.device) -> dict[str, nn.Module]:
+    """Checkpoints by a name that tells them apart: the file's, or its folder's too where two files have one name."""
+    paths = options.trained_model
+    stems = [path.stem for path in paths]
+    names = [stem if stems.count(stem) == 1 else f"{path.resolve().parent.name}_{stem}"
+             for path, stem in zip(paths, stems)]
+    if len(set(names)) < len(names):
+        raise UserError(f"--trained_model names {max(names, key=names.count)} twice: leave one out or rename it")
+    detectors = {name: load_detector(path, device) for name, path in zip(names, paths)}
+    for path, detector in zip(paths, detectors.values()):
+        if options.network not in (None, detector.name):
+            raise UserError(f"{path} holds {detector.name}, not {options.network}: leave --network out, "
+                            "the checkpoint knows")
+    return detectors
 
 
 def choose_device(options: Namespace) -> torch.device:
@@ -103,50 +139,67 @@ def choose_device(options: Namespace) -> torch.device:
     return parse_devices(options.gpu)[0]
 
 
-def load_checked(path: Path, expected: str | None) -> nn.Module:
-    """Load a checkpoint; UserError where it is not the network the user says it is."""
-    network = load_model(path)
-    if expected not in (None, network.name):
-        raise UserError(f"{path} holds {network.name}, not {expected}: leave --network out, the checkpoint knows")
-    return network
+def picture_paths(names: list[str], options: Namespace) -> list[Path]:
+    return [options.dataset_folder / "images" / name for name in names]
 
 
-def parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+def run_detector(detector: nn.Module, folder: DetectionFolder, options, protocol: str, settings, device) -> None:
+    """Write the detections of every picture that has none yet; name those that cannot be read at the end."""
+    names = folder.unfinished()
+    unreadable = []
+    done = len(folder.names) - len(names)
+    with tqdm(total=len(folder.names), initial=done, unit="picture", desc=folder.folder.name) as progress:
+        paths = picture_paths(names, options)
+        for index, found in detect_files(detector, paths, protocol, settings, device, options.num_workers):
+            folder.write(names[index], found)
+            if found is None:
+                unreadable.append(paths[index])
+            progress.update()
+    for path in sorted(unreadable):
+        print(f"warning: cannot read {path}, it got no detections")
 
 
-def time_pictures(networks: list[nn.Module], paths: list[Path], protocol: str, settings, device) -> list[float]:
-    """Median milliseconds per network from scaled picture to faces, one picture at a time, networks in turn."""
-    pictures = PictureFolder(paths[:: max(1, len(paths) // TIMED_PICTURES)], protocol)
-    times: list[list[float]] = [[] for _ in networks]
+def describe(name: str, detector: nn.Module, protocol: str, settings: DetectionSettings) -> dict:
+    """The columns of a row that say what was measured, and how."""
+    votes = len(PROTOCOLS[protocol].factors(1, 1)) > 1 or PROTOCOLS[protocol].flip
+    return {
+        "model": name,
+        "parameters": detector.parameter_count,
+        "protocol": protocol,
+        "scale": PROTOCOLS[protocol].description,
+        "threshold": f"> {settings.confidence_threshold}",
+        "NMS": f"{settings.nms_threshold}{' and voting' if votes else ''}",
+        "top-k": f"{settings.top_k} to {settings.keep_top_k}",
+    }
+
+
+def time_pictures(detectors: list[nn.Module], paths: list[Path], protocol: str, settings, device) -> list[float]:
+    """Median milliseconds per detector from scaled picture to faces, one picture at a time, detectors in turn."""
+    pictures = PictureFolder(paths[:: max(1, len(paths) // TIMED_PICTURES)], PROTOCOLS[protocol])
+    times: list[list[float]] = [[] for _ in detectors]
     for index in range(len(pictures)):
-        _, picture, _ = pictures[index]
-        if picture is None:
-            continue
-        for network, measured in zip(networks, times):
-            images = picture[None].to(device)
+        _, looks = pictures[index]
+        for detector, measured in zip(detectors, times if looks else []):
             start = time.perf_counter()
-            detect(network, images, settings)  # ends with the faces on the CPU: nothing is left running
+            # Ends with the faces on the CPU: nothing is left running.
+            join_looks([detect_looks(detector, [look], settings, device)[0] for look in looks], settings)
             measured.append(1000 * (time.perf_counter() - start))
     return [statistics.median(measured) if measured else float("nan") for measured in times]
 
 
-def draw_sheet(network: nn.Module, paths: list[Path], options: Namespace, settings, device, sheet: Path) -> None:
-    """Draw the detections of some pictures into one."""
-    drawn = []
-    for path in paths[:: max(1, len(paths) // DRAWN_PICTURES)][:DRAWN_PICTURES]:
-        _, picture, scales = PictureFolder([path], options.protocol)[0]
-        if picture is not None:
-            [found] = detect(network, picture[None].to(device), settings)
-            drawn.append(draw_detections(read_picture(path), found.rescaled(scales), options.vis_thres))
-    contact_sheet(drawn, sheet)
-
-
-def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Columns as wide as their widest cell, the first to the left."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, *rows]:
-        print(row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:])), sep="  ")
+def draw_sheets(detectors: dict[str, nn.Module], paths: list[Path], options, settings, device) -> None:
+    """Draw the detections of some pictures into one, for each checkpoint."""
+    protocol = options.protocol if options.protocol in PROTOCOLS else "original"
+    for name, detector in detectors.items():
+        drawn = []
+        for path in paths[:: max(1, len(paths) // DRAWN_PICTURES)][:DRAWN_PICTURES]:
+            picture = read_picture(path)
+            if picture is not None:
+                found = detect(detector, picture, PROTOCOLS[protocol], settings, device)
+                drawn.append(draw_detections(picture, found, options.vis_thres))
+        sheet = options.save_folder / f"{name}_{protocol}.jpg"
+        contact_sheet(drawn, sheet)
+        print(f"detections drawn in {sheet}")
 
 
 if __name__ == "__main__":

@@ -35,13 +35,14 @@ from layers.distillation import Trainee
 from layers.dropblock import set_dropblock
 from layers.matcher import Assignment, assign
 from models import MODELS, build_model, load_backbone, load_model, load_weights
+from models.face_detector import normalize
 from utils import distributed
 from utils.arguments import ArgumentParser, number
 from utils.checkpoint import load_training_state, save_training_state
-from utils.detector import PROTOCOLS, normalize
 from utils.ema import WeightAverage
 from utils.log import UserError, run_script
 from utils.plots import plot_training
+from utils.protocols import PROTOCOLS
 from utils.schedule import dropblock_probability, learning_rate, mixes_pictures
 from utils.training_log import TrainingLog
 from utils.validation import list_pictures, measure_ap, read_ground_truth
@@ -84,7 +85,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--num_workers", type=number(int, 0), default=4, help="loader processes per GPU")
     add("--seed", type=number(int, 0), default=0)
     add("--eval_every", type=number(int, 0), default=10, help="epochs between AP measurements, 0 for never")
-    add("--eval_protocol", choices=sorted(PROTOCOLS), default="vga", help="how pictures are scaled for that AP")
+    add("--eval_protocol", choices=PROTOCOLS, default="vga", help="how pictures are scaled for that AP")
     add("--save_every", type=number(int, 1), default=10, help="epochs between numbered checkpoints")
     add("--print_freq", type=number(int, 1), default=20, help="steps between updates of the losses shown")
     options = parser.parse_args(arguments)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from data.config import MEAN_BGR, MIN_FACE_PIXELS
+from data.config import MEAN_BGR, MIN_FACE_PIXELS, MIRRORED_LANDMARKS
 
 #: A cut face is still a face from this visible share of its area on, a region to ignore from the second on, and nothing
 #: below. Crops and CutMix share the two numbers.
@@ -28,9 +28,6 @@ CROP_SCALES = np.array([0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0])
 #: Crop positions tried before one without a face is accepted. A face that only one position in 16 keeps (a small one,
 #: at scale 0.3) is then missed in 14 % of the draws: those crops are negatives.
 CROP_TRIES = 30
-
-#: Order of the landmarks in a mirrored picture: the eyes and the mouth corners change sides.
-MIRRORED_LANDMARKS = [1, 0, 2, 4, 3]
 
 #: Rows B, G, R; luma weights of ITU-R BT.601.
 LUMA_BGR = np.array([0.114, 0.587, 0.299])

@@ -22,3 +22,6 @@ NECK_CHANNELS = {"v1": 64, "v2": 32}
 
 #: Faces whose shorter side is under this many pixels at training scale are ignored, never background.
 MIN_FACE_PIXELS = 6.0
+
+#: Order of the landmarks in a mirrored picture: the eyes and the mouth corners change sides.
+MIRRORED_LANDMARKS = [1, 0, 2, 4, 3]

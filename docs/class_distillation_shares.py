@@ -19,7 +19,7 @@ from layers.anchors import make_anchors
 from layers.distillation import face_probability
 from layers.matcher import assign
 from models import load_model
-from utils.detector import normalize
+from models.face_detector import normalize
 
 TEMPERATURE, SIDE, PICTURES, BATCHES, SEED = 4.0, 320, 16, 4, 3
 HEIGHTS = (0, 8, 12, 16, 24, 48, SIDE + 1)

@@ -1,7 +1,5 @@
 """The fixed boxes the detectors refine, in the order of their outputs."""
 
-from math import ceil
-
 import torch
 from torch import Tensor
 
@@ -17,8 +15,8 @@ def make_anchors(height: int, width: int, device: torch.device | str | None = No
     """
     levels = []
     for stride, sizes in zip(STRIDES, ANCHOR_SIZES):
-        rows = (torch.arange(ceil(height / stride), device=device) + 0.5) * stride
-        columns = (torch.arange(ceil(width / stride), device=device) + 0.5) * stride
+        rows = (torch.arange((height + stride - 1) // stride, device=device) + 0.5) * stride
+        columns = (torch.arange((width + stride - 1) // stride, device=device) + 0.5) * stride
         sides = torch.tensor(sizes, dtype=torch.float32, device=device)
         center_y, center_x, side = torch.meshgrid(rows, columns, sides, indexing="ij")
         levels.append(torch.stack([center_x, center_y, side, side], dim=-1).reshape(-1, 4))

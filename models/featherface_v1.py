@@ -172,7 +172,9 @@ def deformable_conv(x: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor) ->
     """What torchvision.ops.deform_conv2d gives for a 3x3 kernel, stride 1 and padding 1, by bilinear sampling.
 
     x [B, C, H, W]; offsets [B, 18, H, W], (dy, dx) in cells of the nine taps in row-major order; mask [B, 9, H, W];
-    weight [O, C, 3, 3] -> [B, O, H, W]. On the CPU torchvision's backward pass is several times slower.
+    weight [O, C, 3, 3] -> [B, O, H, W]. Sampling is linear, so the weights of a tap come first: O channels are sampled
+    per tap, not C, and here O is C / 2 or C / 4 in the widest layers. On the CPU torchvision's backward pass is several
+    times slower.
     """
     batch, channels, height, width = x.shape
     # Sampled positions in cells need more digits than bfloat16 has.
@@ -183,10 +185,11 @@ def deformable_conv(x: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor) ->
         rows = torch.arange(height, device=x.device)[:, None] + (tap // 3 - 1)[:, None, None] + dy
         columns = torch.arange(width, device=x.device) + (tap % 3 - 1)[:, None, None] + dx
         # grid_sample takes -1 and 1 for the outer edges of the first and the last cell.
-        grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1).flatten(1, 2)
-        sampled = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        sampled = sampled.view(batch, channels, 9, height, width) * mask[:, None]
-        return (weight.flatten(1) @ sampled.flatten(3).flatten(1, 2)).view(batch, -1, height, width)
+        grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1).flatten(0, 1)
+        taps = weight.permute(2, 3, 0, 1).reshape(-1, channels) @ x.flatten(2)
+        taps = taps.view(batch * 9, -1, height, width)
+        sampled = F.grid_sample(taps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return (sampled.view(batch, 9, -1, height, width) * mask[:, :, None]).sum(dim=1)
 
 
 class DeformableConvNorm(nn.Sequential):

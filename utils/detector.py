@@ -1,8 +1,6 @@
-"""From pictures to faces: scale, pad, forward, decode, suppress. Testing, detection and export share it."""
+"""From pictures to faces: read, scale, pad, detect, suppress. Testing, training and detect.py share it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,155 +9,155 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.ops import nms
 
 from data.config import MEAN_BGR, STRIDES
-from layers.anchors import make_anchors
-from layers.box_coder import decode_boxes, decode_landmarks
-from models.outputs import FaceOutputs
+from models import load_model
+from models.face_detector import Candidates, FaceDetector
 from utils.files import read_picture
+from utils.protocols import PROTOCOLS, Protocol
+from utils.suppression import Detections, DetectionSettings, above_threshold, mirror, rescale, suppress, vote
 
-#: How many pictures ahead of the detector are grouped by padded size.
-GROUPING_WINDOW = 64
-
-
-def keep_size(height: int, width: int) -> float:
-    """The picture as it is."""
-    return 1.0
-
-
-def long_side_640(height: int, width: int) -> float:
-    """The longer side becomes 640 px, up or down."""
-    return 640 / max(height, width)
+#: Pixels that go through the network at once: four pictures of 640 x 640, or one larger picture.
+BATCH_PIXELS = 4 * 640 * 640
+#: Pixels that wait to be grouped by size: 200 MB.
+WAITING_PIXELS = 1 << 26
 
 
-#: Name of a test protocol -> scale factor of a picture, from its height and width.
-PROTOCOLS: dict[str, Callable[[int, int], float]] = {"original": keep_size, "vga": long_side_640}
+class Look(NamedTuple):
+    """One scaled picture as a detector takes it, and the way back to the pixels of the picture itself."""
+
+    image: Tensor  #: uint8 [3, H, W] BGR, padded right and below
+    scales: tuple[float, float]  #: (y, x) factors, as rounding to whole pixels really gave them
+    width: int  #: of the scaled picture without padding
+    is_mirrored: bool
 
 
-@dataclass(frozen=True)
-class DetectionSettings:
-    """What of the raw outputs is kept; the lineage's numbers for measuring AP."""
-
-    confidence_threshold: float = 0.02
-    top_k: int = 5000
-    nms_threshold: float = 0.4
-    keep_top_k: int = 750
+def load_detector(path: str | Path, device: torch.device) -> nn.Module:
+    """A detector that maps uint8 BGR pictures [B, 3, H, W] on `device` to Candidates; UserError as load_model."""
+    return FaceDetector(load_model(path)).to(device)
 
 
-class Detections(NamedTuple):
-    """Faces of one picture, best first, in pixels of the picture as given."""
-
-    boxes: np.ndarray  #: float32 [n, 4] xyxy
-    scores: np.ndarray  #: float32 [n] in 0..1
-    landmarks: np.ndarray  #: float32 [n, 5, 2]
-
-    def rescaled(self, scales: tuple[float, float]) -> "Detections":
-        """From a picture that was scaled by (y, x) factors back to the pixels of the original."""
-        factors = np.float32([1 / scales[1], 1 / scales[0]])
-        return Detections(self.boxes * np.tile(factors, 2), self.scores, self.landmarks * factors)
-
-
-def normalize(images: Tensor) -> Tensor:
-    """BGR pixels 0..255, [B, 3, H, W] of any dtype -> float32 as the networks take them."""
-    mean = torch.tensor(MEAN_BGR, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
-    return images.float() - mean
-
-
-def scale_and_pad(picture: np.ndarray, scale: float) -> np.ndarray:
-    """Resize uint8 [H, W, 3] and pad it right and below with the mean colour to multiples of the largest stride."""
+def scale_picture(picture: np.ndarray, scale: float) -> np.ndarray:
+    """uint8 [H, W, 3] resized, at least one pixel a side: averaged down, interpolated up."""
+    if scale == 1:
+        return picture
     height, width = picture.shape[:2]
-    if scale != 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    pad_height = -picture.shape[0] % STRIDES[-1]
-    pad_width = -picture.shape[1] % STRIDES[-1]
-    return cv2.copyMakeBorder(picture, 0, pad_height, 0, pad_width, cv2.BORDER_CONSTANT, value=MEAN_BGR)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
-def to_tensor(picture: np.ndarray) -> Tensor:
-    """uint8 [H, W, 3] -> uint8 [3, H, W]."""
+def pad_picture(picture: np.ndarray) -> Tensor:
+    """uint8 [H, W, 3] -> uint8 [3, H, W], padded right and below with the mean to multiples of the largest stride."""
+    pad_height, pad_width = (-side % STRIDES[-1] for side in picture.shape[:2])
+    picture = cv2.copyMakeBorder(picture, 0, pad_height, 0, pad_width, cv2.BORDER_CONSTANT, value=MEAN_BGR)
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
 
 
-@torch.no_grad()
-def detect(network: nn.Module, images: Tensor, settings: DetectionSettings) -> list[Detections]:
-    """Detect on pictures of one size, uint8 BGR [B, 3, H, W] on the network's device; pixels of these pictures."""
-    outputs = network(normalize(images))
-    anchors = make_anchors(images.shape[2], images.shape[3], images.device)
-    return [
-        select(FaceOutputs(outputs.boxes[i], outputs.logits[i], outputs.landmarks[i], ()), anchors, settings)
-        for i in range(len(images))
-    ]
+def looks_at(picture: np.ndarray, protocol: Protocol) -> list[Look]:
+    """All that a protocol shows a detector of a uint8 BGR picture [H, W, 3]."""
+    height, width = picture.shape[:2]
+    looks = []
+    for factor in protocol.factors(height, width):
+        scaled = scale_picture(picture, factor)
+        scales = (scaled.shape[0] / height, scaled.shape[1] / width)
+        looks.append(Look(pad_picture(scaled), scales, scaled.shape[1], False))
+        if protocol.flip:
+            looks.append(Look(pad_picture(cv2.flip(scaled, 1)), scales, scaled.shape[1], True))
+    return looks
 
 
-def select(outputs: FaceOutputs, anchors: Tensor, settings: DetectionSettings) -> Detections:
-    """Decode the rows of one picture ([A, 4], [A, 2], [A, 10]) above the threshold and suppress overlaps.
+@torch.inference_mode()
+def detect_looks(
+    detector: Callable[[Tensor], Candidates], looks: list[Look], settings: DetectionSettings, device: torch.device
+) -> list[Candidates]:
+    """Candidates above the threshold for looks of one size, in the pixels of the pictures they were taken of."""
+    batch = detector(torch.stack([look.image for look in looks]).to(device))
+    found = []
+    for row, look in enumerate(looks):
+        candidates = above_threshold(Candidates(*(field[row] for field in batch)), settings)
+        if look.is_mirrored:
+            candidates = mirror(candidates, look.width)
+        found.append(rescale(candidates, look.scales))
+    return found
 
-    Suppression is torchvision's: IoU of areas width * height, without the "+1" of the lineage's Python loop.
-    """
-    scores = torch.softmax(outputs.logits.float(), dim=-1)[:, 1]
-    candidates = (scores > settings.confidence_threshold).nonzero()[:, 0]
-    best = scores[candidates].argsort(descending=True, stable=True)[: settings.top_k]
-    candidates = candidates[best]
-    scores = scores[candidates]
-    boxes = decode_boxes(outputs.boxes[candidates].float(), anchors[candidates])
-    kept = nms(boxes, scores, settings.nms_threshold)[: settings.keep_top_k]
-    landmarks = decode_landmarks(outputs.landmarks[candidates[kept]].float(), anchors[candidates[kept]])
-    return Detections(boxes[kept].cpu().numpy(), scores[kept].cpu().numpy(), landmarks.cpu().numpy())
+
+def join_looks(candidates: list[Candidates], settings: DetectionSettings) -> Detections:
+    """The faces of one picture from what was found on each look at it."""
+    if len(candidates) == 1:
+        return suppress(candidates[0], settings)
+    return vote(Candidates(*(torch.cat(fields) for fields in zip(*candidates))), settings)
+
+
+def detect(
+    detector: Callable[[Tensor], Candidates],
+    picture: np.ndarray,
+    protocol: Protocol,
+    settings: DetectionSettings,
+    device: torch.device,
+) -> Detections:
+    """The faces of one uint8 BGR picture [H, W, 3], in its pixels."""
+    looks = looks_at(picture, protocol)
+    return join_looks([detect_looks(detector, [look], settings, device)[0] for look in looks], settings)
 
 
 class PictureFolder(Dataset):
-    """Pictures read, scaled by a protocol and padded: (index, uint8 [3, H, W] or None if unreadable, (y, x) scale)."""
+    """Pictures read and scaled by a protocol: (index, looks), no looks where one cannot be read."""
 
-    def __init__(self, paths: list[Path], protocol: str):
+    def __init__(self, paths: list[Path], protocol: Protocol):
         self.paths = paths
-        self.scale_of = PROTOCOLS[protocol]
+        self.protocol = protocol
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | None, tuple[float, float]]:
+    def __getitem__(self, index: int) -> tuple[int, list[Look]]:
         picture = read_picture(self.paths[index])
-        if picture is None:
-            return index, None, (1.0, 1.0)
-        height, width = picture.shape[:2]
-        scale = self.scale_of(height, width)
-        # The scale that rounding to whole pixels really gave, per axis.
-        scales = (max(1, round(height * scale)) / height, max(1, round(width * scale)) / width)
-        return index, to_tensor(scale_and_pad(picture, scale)), scales
+        return index, [] if picture is None else looks_at(picture, self.protocol)
 
 
 def detect_files(
-    network: nn.Module,
+    detector: Callable[[Tensor], Candidates],
     paths: list[Path],
     protocol: str,
     settings: DetectionSettings,
     device: torch.device,
     workers: int = 0,
-    batch_size: int = 8,
 ) -> Iterator[tuple[int, Detections | None]]:
     """Detections of every file as (index into paths, Detections in the pixels of the file, None if unreadable).
 
-    Pictures of equal padded size within a window go through the network together, so the order is not that
-    of `paths`.
+    Pictures that wait together go through the detector in batches of equal padded size, so the order is not that
+    of `paths`. What waits is bounded in pixels: memory does not grow with the size of the set.
     """
-    loader = iter(DataLoader(PictureFolder(paths, protocol), batch_size=None, num_workers=workers))
-    while window := list(islice(loader, GROUPING_WINDOW)):
-        by_size: dict[tuple[int, ...], list] = {}
-        for index, picture, scales in window:
-            if picture is None:
-                yield index, None
-            else:
-                by_size.setdefault(picture.shape, []).append((index, picture, scales))
-        for group in by_size.values():
-            for batch in batched(group, batch_size):
-                images = torch.stack([picture for _, picture, _ in batch])
-                found = detect(network, images.to(device), settings)
-                for (index, _, scales), detections in zip(batch, found):
-                    yield index, detections.rescaled(scales)
+    loader = DataLoader(PictureFolder(paths, PROTOCOLS[protocol]), batch_size=None, num_workers=workers)
+    for window in windows(loader):
+        found: dict[int, list[Candidates]] = {index: [] for index, _ in window}
+        for batch in batches_of_equal_size(window):
+            candidates = detect_looks(detector, [look for _, look in batch], settings, device)
+            for (index, _), field in zip(batch, candidates):
+                found[index].append(field)
+        for index, candidates in found.items():
+            yield index, join_looks(candidates, settings) if candidates else None
 
 
-def batched(items: list, size: int) -> Iterable[list]:
-    """Consecutive slices of at most `size` items."""
-    return (items[start : start + size] for start in range(0, len(items), size))
+def windows(loader: Iterable[tuple[int, list[Look]]]) -> Iterator[list[tuple[int, list[Look]]]]:
+    """Consecutive pictures, as many as may wait together."""
+    window, waiting = [], 0
+    for index, looks in loader:
+        window.append((index, looks))
+        waiting += sum(look.image[0].numel() for look in looks)
+        if waiting >= WAITING_PIXELS:
+            yield window
+            window, waiting = [], 0
+    if window:
+        yield window
+
+
+def batches_of_equal_size(window: list[tuple[int, list[Look]]]) -> Iterator[list[tuple[int, Look]]]:
+    """The looks of a window, grouped by padded size, as many at once as BATCH_PIXELS allow."""
+    groups: dict[torch.Size, list[tuple[int, Look]]] = {}
+    for index, looks in window:
+        for look in looks:
+            groups.setdefault(look.image.shape, []).append((index, look))
+    for shape, group in groups.items():
+        size = max(1, BATCH_PIXELS // shape[1:].numel())
+        yield from (group[start : start + size] for start in range(0, len(group), size))

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from utils.detector import Detections
 from utils.files import atomic_path, write_picture
+from utils.suppression import Detections
 
 FACE_COLOR = (80, 220, 80)
 LANDMARK_COLORS = ((0, 0, 255), (0, 255, 255), (255, 0, 255), (0, 255, 0), (255, 0, 0))

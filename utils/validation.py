@@ -1,17 +1,19 @@
 """A network over a folder in WIDER FACE's validation layout: its detections, as the evaluator takes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from utils.detector import Detections, DetectionSettings, detect_files
-from utils.files import atomic_path
+from models.face_detector import Candidates, FaceDetector
+from utils.detector import detect_files
 from utils.log import UserError
+from utils.suppression import Detections, DetectionSettings
 from widerface_evaluate.evaluation import evaluate
-from widerface_evaluate.wider_files import GroundTruth, InputError, load_ground_truth
+from widerface_evaluate.wider_files import GroundTruth, InputError, load_ground_truth, read_predictions
 
 #: What a validation folder holds.
 VALIDATION_LAYOUT = "images/EVENT/NAME.jpg, wider_val.txt with a line /EVENT/NAME.jpg each, ground_truth/*.mat"
@@ -32,46 +34,37 @@ def list_pictures(folder: str | Path) -> list[str]:
     return names
 
 
-def predict(
-    network: nn.Module,
-    folder: str | Path,
-    protocol: str,
-    settings: DetectionSettings,
-    device: torch.device,
-    workers: int = 0,
-    on_picture: Callable[[], None] = lambda: None,
-) -> tuple[dict[tuple[str, str], np.ndarray], list[str]]:
-    """Detections of every picture of a validation folder, and the names of the pictures that cannot be read.
+def list_test_pictures(folder: str | Path) -> list[str]:
+    """EVENT/NAME.jpg of every picture under images/ of the test set, which has no labels; UserError where none is."""
+    images = Path(folder) / "images"
+    names = sorted(path.relative_to(images).as_posix() for path in images.glob("*/*.jpg"))
+    if not names:
+        raise UserError(f"no pictures {images}/EVENT/NAME.jpg: python -m data.download --test fetches the test set")
+    return names
 
-    Returns {(event, name without suffix): float [n, 5] rows x, y, width, height, score}, best first. A picture
-    that cannot be read has no detections. on_picture is called once a picture, for progress.
+
+def predict(
+    detector: Callable[[Tensor], Candidates], folder: str | Path, protocol: str, device: torch.device, workers: int
+) -> dict[tuple[str, str], np.ndarray]:
+    """Detections of every picture of a validation folder: {(event, name without suffix): rows_of its detections}.
+
+    A picture that cannot be read has no detections.
     """
     names = list_pictures(folder)
     paths = [Path(folder) / "images" / name for name in names]
-    predictions, unreadable = {}, []
-    for index, detections in detect_files(network, paths, protocol, settings, device, workers):
+    predictions = {}
+    for index, detections in detect_files(detector, paths, protocol, DetectionSettings(), device, workers):
         event, name = names[index].rsplit("/", 1)
-        if detections is None:
-            unreadable.append(names[index])
         predictions[event, Path(name).stem] = rows_of(detections)
-        on_picture()
-    return predictions, unreadable
+    return predictions
 
 
 def rows_of(detections: Detections | None) -> np.ndarray:
-    """Detections as float64 [n, 5] rows x, y, width, height, score."""
+    """Detections, None for a picture that cannot be read, as float64 [n, 5] rows x, y, width, height, score."""
     if detections is None:
         return np.zeros((0, 5))
     boxes = detections.boxes.astype(np.float64)
     return np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], detections.scores])
-
-
-def write_predictions(predictions: dict[tuple[str, str], np.ndarray], folder: str | Path) -> None:
-    """FOLDER/EVENT/NAME.txt for every picture: its name, the number of faces, then a line x y width height score."""
-    for (event, name), rows in predictions.items():
-        lines = [name, str(len(rows)), *(f"{x:.2f} {y:.2f} {w:.2f} {h:.2f} {score:.6f}" for x, y, w, h, score in rows)]
-        with atomic_path(Path(folder) / event / f"{name}.txt") as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def measure_ap(
@@ -86,24 +79,30 @@ def measure_ap(
     A subset without faces has no AP, NaN, and does not count in the mean.
     """
     ground_truth = read_ground_truth(Path(folder) / "ground_truth")
-    predictions, _ = predict(network, folder, protocol, DetectionSettings(), device, workers)
-    precision = average_precision(predictions, ground_truth)
+    predictions = predict(FaceDetector(network).to(device), folder, protocol, device, workers)
+    with mistakes_told():
+        precision = evaluate(predictions, ground_truth)
     return {f"ap_{subset}": value for subset, value in precision.items()} | {
         "ap_mean": float(np.nanmean(list(precision.values())))
     }
 
 
-def average_precision(predictions: dict[tuple[str, str], np.ndarray], ground_truth: GroundTruth) -> dict[str, float]:
-    """AP on easy, medium and hard; UserError where the predictions are not of the pictures of the ground truth."""
-    try:
-        return evaluate(predictions, ground_truth)
-    except InputError as error:
-        raise UserError(str(error)) from None
+def precision_of_folder(folder: Path, ground_truth: GroundTruth) -> dict[str, float]:
+    """AP on easy, medium and hard of the detections in a folder; UserError where they do not fit the ground truth."""
+    with mistakes_told():
+        return evaluate(read_predictions(folder, ground_truth), ground_truth)
 
 
 def read_ground_truth(folder: str | Path) -> GroundTruth:
     """The four .mat files of a validation set; UserError where one is missing or damaged."""
-    try:
+    with mistakes_told():
         return load_ground_truth(folder)
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """Turns what the evaluator says of its input into the one line and exit code of our scripts."""
+    try:
+        yield
     except InputError as error:
         raise UserError(str(error)) from None
