@@ -10,15 +10,14 @@ anew each time; the pictures go to data/demo_set/.
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import torch
 
 from utils.arguments import ArgumentParser
-from utils.log import UserError, run_script
+from utils.commands import run
+from utils.log import run_script
 
 DATA = "data/demo_set"
 RESULTS = Path("results/demo")
@@ -48,13 +47,6 @@ def main() -> None:
         "--trained_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth", f"{RESULTS}/v2/FeatherFaceV2_final.pth")
     print(f"curves: {RESULTS}/v1/training_curves.png, {RESULTS}/v2/training_curves.png")
     print(f"the demo took {(time.perf_counter() - start) / 60:.1f} minutes")
-
-
-def run(*command: str) -> None:
-    """Run a command of this repo with this Python, showing what it is."""
-    print(f"\n$ python {' '.join(command)}", flush=True)
-    if subprocess.run([sys.executable, *command]).returncode:
-        raise UserError(f"the demo stopped at: python {' '.join(command)}; the line above says why")
 
 
 if __name__ == "__main__":
