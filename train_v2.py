@@ -41,6 +41,7 @@ from utils.arguments import ArgumentParser, number
 from utils.checkpoint import load_training_state, save_training_state
 from utils.ema import WeightAverage
 from utils.log import UserError, run_script
+from utils.optimizer import build_optimizer
 from utils.plots import plot_training
 from utils.protocols import PROTOCOLS
 from utils.schedule import dropblock_probability, learning_rate, mixes_pictures
@@ -105,6 +106,8 @@ def check_files(options: Namespace) -> None:
                        "--save_folder weights/v1/, or pass --teacher_model none")
     if options.init_backbone is None:
         options.init_backbone = "none" if options.teacher_model == "none" else "teacher"
+    if options.init_weights is not None and not options.init_weights.is_file():
+        missing.append(f"no checkpoint at {options.init_weights}: --init_weights takes one of the network to train")
     if options.init_backbone == "imagenet" and not IMAGENET_BACKBONE.is_file():
         missing.append(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put it there, or pass --init_backbone none")
     if missing:
@@ -154,7 +157,7 @@ def train(options: Namespace) -> None:
     network, teacher = build_networks(options)
     trainee = Trainee(network, teacher).to(device)
     model = trainee if world_size == 1 else DistributedDataParallel(trainee)
-    optimizer = build_optimizer(trainee, options)
+    optimizer = build_optimizer(trainee, options.lr, options.weight_decay)
     average = WeightAverage(network, options.ema_decay)
     criterion = Criterion(teacher is not None, options.alpha, options.feature_weight, options.temperature)
     epochs_done, best_ap = 0, -1.0
@@ -222,14 +225,6 @@ def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
     elif options.init_backbone != "none":
         load_backbone(network, options.teacher_model if options.init_backbone == "teacher" else IMAGENET_BACKBONE)
     return network, teacher
-
-
-def build_optimizer(trainee: nn.Module, options: Namespace) -> torch.optim.Optimizer:
-    """AdamW; only convolution weights decay (biases, norms and fusion weights have no scale to hold down)."""
-    decaying = [parameter for parameter in trainee.parameters() if parameter.ndim == 4]
-    others = [parameter for parameter in trainee.parameters() if parameter.ndim != 4]
-    groups = [{"params": decaying, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=options.lr)
 
 
 def train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch, options, progress) -> dict:

@@ -212,6 +212,7 @@ def weights_before_training(flags: list[str]) -> dict[str, torch.Tensor]:
     (["--training_dataset", "nowhere/label.txt", "--teacher_model", "nowhere.pth", "--gpu", "77"],
      r"(?s)nowhere/label.txt.*sources:.*no teacher at nowhere.pth"),
     (["--teacher_model", "nowhere.pth"], "no teacher at nowhere.pth"),
+    (["--init_weights", "nowhere.pth"], "no checkpoint at nowhere.pth"),
     (["--teacher_model", "none", "--init_backbone", "teacher"], "needs a teacher"),
     (["--resume_net", "nowhere.pth"], "no checkpoint at nowhere.pth"),
 ])
@@ -251,6 +252,16 @@ def test_the_demo_distils_the_teacher_it_trains():
     assert student.model == "v2" and student.alpha == 0.7 and student.feature_weight == 0.1
     assert Path(student.teacher_model) == train_v2.checkpoint_path(teacher, "final")
     assert train_v2.checkpoint_path(student, "final") == demo.RESULTS / "v2" / "FeatherFaceV2_final.pth"
+
+
+def test_a_checkpoint_is_trained_further(monkeypatch, flags, teacher, tmp_path):
+    """With a learning rate of 0 the weights stay those of --init_weights, whatever the seed."""
+    own = ["--model", "v1", "--teacher_model", "none", "--init_weights", str(teacher), "--lr", "0", "--seed", "3",
+           "--epochs", "1", "--eval_every", "0"]
+    run(monkeypatch, [*flags, *own])
+    start = read_checkpoint(teacher)["model"]
+    trained = read_checkpoint(tmp_path / "run" / "FeatherFaceV1_final.pth")["model"]
+    assert all(torch.equal(trained[name], start[name]) for name in start if name.endswith(("weight", "bias")))
 
 
 def test_the_script_runs_under_torchrun(flags, tmp_path):
