@@ -29,7 +29,7 @@ from models import MODELS
 from utils.arguments import ArgumentParser, number
 from utils.detection_files import DetectionFolder, fingerprint
 from utils.detector import PictureFolder, detect, detect_files, detect_looks, join_looks, load_detector
-from utils.distributed import parse_devices
+from utils.distributed import choose_device
 from utils.files import read_picture
 from utils.log import UserError, run_script
 from utils.plots import contact_sheet, draw_detections
@@ -83,7 +83,7 @@ def yes_or_no(text: str) -> bool:
 
 def main() -> None:
     options = parse_args()
-    device = choose_device(options)
+    device = choose_device(options.gpu, options.cpu)
     settings = DetectionSettings(options.confidence_threshold, options.top_k, options.nms_threshold, options.keep_top_k)
     detectors = load_detectors(options, device)
     is_test = options.split == "test"
@@ -129,14 +129,6 @@ def load_detectors(options: Namespace, device: torch.device) -> dict[str, nn.Mod
             raise UserError(f"{path} holds {detector.name}, not {options.network}: leave --network out, "
                             "the checkpoint knows")
     return detectors
-
-
-def choose_device(options: Namespace) -> torch.device:
-    if options.cpu:
-        return torch.device("cpu")
-    if options.gpu is None:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    return parse_devices(options.gpu)[0]
 
 
 def picture_paths(names: list[str], options: Namespace) -> list[Path]:

@@ -34,6 +34,18 @@ def parse_devices(text: str) -> list[torch.device]:
     return [torch.device("cuda", number) for number in numbers]
 
 
+def choose_device(gpu: str | None, cpu: bool) -> torch.device:
+    """The device of a script that runs as one process, from its flags --gpu and --cpu; GPU 0 where neither is given.
+
+    UserError as parse_devices; the CPU where PyTorch sees no GPU and none was asked for.
+    """
+    if cpu:
+        return torch.device("cpu")
+    if gpu is None:
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    return parse_devices(gpu)[0]
+
+
 def launched_processes() -> int:
     """How many processes torchrun (or `launch`) started together; 1 where none of them did."""
     return int(os.environ.get("WORLD_SIZE", 1))

@@ -27,10 +27,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def read_picture(path: str | Path) -> np.ndarray | None:
+def read_picture(path: str | Path, upright: bool = False) -> np.ndarray | None:
     """uint8 [H, W, 3] BGR as stored, or None where the file is missing or no picture.
 
-    EXIF rotation is not applied: WIDER FACE boxes refer to the stored pixels. The detour over bytes
+    EXIF rotation is applied only if `upright`: WIDER FACE boxes refer to the stored pixels. The detour over bytes
     is for paths OpenCV cannot open on Windows (non-ASCII).
     """
     try:
@@ -40,7 +40,7 @@ def read_picture(path: str | Path) -> np.ndarray | None:
     if not data.size:
         return None
     try:
-        return cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        return cv2.imdecode(data, cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION))
     except cv2.error:  # a broken header that claims a picture of gigantic size
         return None
 

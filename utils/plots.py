@@ -1,5 +1,6 @@
 """Pictures of a training run and of detections."""
 
+import math
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,9 @@ from utils.suppression import Detections
 
 FACE_COLOR = (80, 220, 80)
 LANDMARK_COLORS = ((0, 0, 255), (0, 255, 255), (255, 0, 255), (0, 255, 0), (255, 0, 0))
+
+#: Cells across a blurred region.
+BLUR_CELLS = 6
 
 
 def plot_training(rows: list[dict], path: str | Path, terms: list[str]) -> None:
@@ -43,20 +47,47 @@ def draw(axes: Axes, rows: list[dict], name: str, **style) -> None:
 
 
 def draw_detections(picture: np.ndarray, detections: Detections, threshold: float) -> np.ndarray:
-    """A copy of a uint8 BGR picture with boxes, scores and landmarks of the faces scored at least `threshold`."""
+    """A copy of a uint8 BGR picture with boxes, scores and landmarks of the faces scored at least `threshold`.
+
+    Lines and letters grow with the picture, but not beyond what fits a face; under 24 px a face gets its box only.
+    """
     drawn = picture.copy()
-    line = max(1, round(max(picture.shape[:2]) / 500))
+    widest = max(1, round(max(picture.shape[:2]) / 500))
     font = cv2.FONT_HERSHEY_SIMPLEX
     for box, score, landmarks in zip(*detections):
         if score < threshold:
             continue
         left, top, right, bottom = (int(round(float(side))) for side in box)
+        line = min(widest, max(1, (bottom - top) // 24))
         cv2.rectangle(drawn, (left, top), (right, bottom), FACE_COLOR, line)
         if bottom - top >= 24:
-            cv2.putText(drawn, f"{score:.2f}", (left, top - 2), font, 0.35, FACE_COLOR, 1, cv2.LINE_AA)
+            # Above the box, or inside where the picture ends.
+            base = top - 2 * line if top >= 12 * line else top + 11 * line
+            cv2.putText(drawn, f"{score:.2f}", (left, base), font, 0.35 * line, FACE_COLOR, line, cv2.LINE_AA)
             for (x, y), color in zip(landmarks, LANDMARK_COLORS):
                 cv2.circle(drawn, (int(round(float(x))), int(round(float(y)))), line, color, -1)
     return drawn
+
+
+def blur_faces(picture: np.ndarray, detections: Detections) -> np.ndarray:
+    """A copy of a uint8 BGR picture in which no face is recognisable.
+
+    Each box, enlarged by a quarter of its sides all round, is averaged down to BLUR_CELLS cells a side, whatever its
+    size, and filled from these alone: a face itself keeps some four cells across.
+    """
+    blurred = picture.copy()
+    height, width = picture.shape[:2]
+    for left, top, right, bottom in detections.boxes.astype(float):
+        margin_x, margin_y = (right - left) / 4, (bottom - top) / 4
+        x1, x2 = max(0, math.floor(left - margin_x)), min(width, math.ceil(right + margin_x))
+        y1, y2 = max(0, math.floor(top - margin_y)), min(height, math.ceil(bottom + margin_y))
+        if x1 >= x2 or y1 >= y2:  # wholly beyond the edge
+            continue
+        region = blurred[y1:y2, x1:x2]
+        cells = (min(BLUR_CELLS, x2 - x1), min(BLUR_CELLS, y2 - y1))
+        coarse = cv2.resize(region, cells, interpolation=cv2.INTER_AREA)
+        blurred[y1:y2, x1:x2] = cv2.resize(coarse, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
+    return blurred
 
 
 def contact_sheet(pictures: list[np.ndarray], path: str | Path, columns: int = 3, side: int = 420) -> None:
