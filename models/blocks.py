@@ -95,7 +95,7 @@ class Heads(nn.Module):
     def _predict(convs: nn.ModuleList, levels: Sequence[Tensor]) -> Tensor:
         values = convs[0].out_channels // ANCHORS_PER_CELL
         maps = (conv(x) for conv, x in zip(convs, levels))
-        return torch.cat([x.permute(0, 2, 3, 1).reshape(len(x), -1, values) for x in maps], dim=1)
+        return torch.cat([x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, values) for x in maps], dim=1)
 
     def start_rare(self) -> None:
         """Start with boxes on their anchors and with every anchor a face at FACE_PRIOR."""

@@ -40,6 +40,7 @@ class FaceDetector(nn.Module):
         self.parameter_count = sum(parameter.numel() for parameter in network.parameters())
         self.network = fold_norms(copy.deepcopy(network).eval().requires_grad_(False))
         self.network.to(memory_format=torch.channels_last)
+        self.eval()
 
     def forward(self, images: Tensor) -> Candidates:
         """BGR pixels 0..255, uint8 or float [B, 3, H, W] of any size."""

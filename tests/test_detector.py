@@ -135,7 +135,8 @@ def test_folding_changes_nothing_but_the_number_of_steps(name):
     expected, found = network(normalize(images)), detector.network(normalize(images))
     for field in ("boxes", "logits", "landmarks"):
         reference = getattr(expected, field)
-        torch.testing.assert_close(getattr(found, field), reference, rtol=1e-3, atol=1e-4 * reference.abs().max().item())
+        rounding = 1e-4 * reference.abs().max().item()
+        torch.testing.assert_close(getattr(found, field), reference, rtol=1e-3, atol=rounding)
     folded = sum(isinstance(module, nn.BatchNorm2d) for module in detector.modules())
     assert folded == (0 if name == "v2" else 15)  # those behind V1's deformable convolutions stay
     assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.config import MEAN_BGR, STRIDES
@@ -32,8 +32,15 @@ class Look(NamedTuple):
     is_mirrored: bool
 
 
-def load_detector(path: str | Path, device: torch.device) -> nn.Module:
-    """A detector that maps uint8 BGR pictures [B, 3, H, W] on `device` to Candidates; UserError as load_model."""
+def load_detector(path: str | Path, device: torch.device) -> Callable[[Tensor], Candidates]:
+    """A detector that maps uint8 BGR pictures [B, 3, H, W] on `device` to Candidates, of a checkpoint or .onnx.
+
+    It has the `name` and the `parameter_count` of its network. UserError as load_model and OnnxDetector.
+    """
+    if Path(path).suffix.lower() == ".onnx":
+        from utils.onnx_detector import OnnxDetector  # training runs where onnxruntime is not installed
+
+        return OnnxDetector(path, device)
     return FaceDetector(load_model(path)).to(device)
 
 
