@@ -39,7 +39,7 @@ def test_it_holds_no_logic_of_its_own(cells):
     assert sum(isinstance(node, ast.If) for node in nodes) <= 2
 
 
-@pytest.mark.parametrize(("mode", "epochs"), [("demo", 12), ("quick", 5), ("full", 400)])
+@pytest.mark.parametrize(("mode", "epochs"), [("demo", 30), ("quick", 5), ("full", 400)])
 def test_its_settings_are_flags_of_the_training(mode, epochs):
     config = walkthrough.settings(mode)
     options = train_v2.parse_args(flags(config["training"]))

@@ -37,8 +37,8 @@ def settings(mode: str) -> dict:
     if mode == "demo":
         data, weights, pictures = Path("data/demo_set"), Path("weights/notebook_demo"), 240
         teacher = weights / "v1" / "FeatherFaceV1_final.pth"
-        teacher_training = RECIPE | SMALL | {"epochs": 6, "eval_every": 0}
-        training = RECIPE | SMALL | {"epochs": 12, "eval_every": 6}
+        teacher_training = RECIPE | SMALL | {"epochs": 10, "eval_every": 0}
+        training = RECIPE | SMALL | {"epochs": 30, "eval_every": 10}
     else:
         data, weights, pictures = Path("data/widerface"), Path("weights"), None
         teacher, teacher_training = weights / "FeatherNetB_se.pth", None
