@@ -207,8 +207,8 @@ def _precision(package: Package) -> str:
         lines += [
             "",
             f"`{package.quantized.name}`: 8-bit convolutions, their ranges taken from {package.calibration_pictures} "
-            "pictures; the first, the depthwise and the last convolutions stay float32. On the validation pictures it "
-            "was exported with, longer side 640 px, score above 0.02, NMS 0.4:",
+            "pictures of the validation set; the first, the depthwise and the last convolutions stay float32. On all "
+            "pictures of that set, longer side 640 px, score above 0.02, NMS 0.4:",
             "",
             *_table(package.quantized_precision),
         ]
