@@ -1,0 +1,36 @@
+"""A detector in the files that the engines load."""
+
+from pathlib import Path
+
+import onnx
+import torch
+
+from benchmarks.engines import COMPILED, ONNX_FLOAT, ONNX_INT8, PUBLISHED, PYTORCH
+from models import load_model
+from models.face_detector import FaceDetector
+from models.graph import export_graph, metadata_of, set_metadata
+from utils.deployment import deployment_state
+from utils.quantization import quantize
+
+
+def write_files(checkpoint: Path, folder: Path, calibration: list[Path], compiled: bool) -> dict[str, Path]:
+    """A detector as each engine takes it, without what only training needs: {engine: file in `folder`}.
+
+    calibration: pictures that set the ranges of 8 bits; without any there is no such file. UserError as load_model.
+    """
+    network = load_model(checkpoint)
+    detector = FaceDetector(network)
+    weights, plain, quantized = (folder / name for name in ("weights.pth", "fp32.onnx", "int8.onnx"))
+    torch.save(deployment_state(network, detector.parameter_count, []), weights)
+    files = {PUBLISHED: weights, PYTORCH: weights} | ({COMPILED: weights} if compiled else {})
+    graph = export_graph(detector, float_input=False)
+    set_metadata(graph, metadata_of(detector))
+    onnx.save(graph, plain)
+    files[ONNX_FLOAT] = plain
+    if calibration:
+        quantize(plain, quantized, calibration)
+        graph = onnx.load(quantized)
+        set_metadata(graph, metadata_of(detector))
+        onnx.save(graph, quantized)
+        files[ONNX_INT8] = quantized
+    return files
