@@ -32,19 +32,23 @@ CPU = torch.device("cpu")
 
 
 def trained_network(name, seed=0):
-    """A network as if trained: BatchNorms that know their inputs, deformable convolutions that move, many faces."""
+    """A network as if trained: BatchNorms that know their inputs, deformable convolutions that move, many faces.
+
+    Heads and offsets are as small as in a trained one: larger ones multiply the rounding of float32 beyond a pixel.
+    """
     torch.manual_seed(seed)
     network = build_model(name)
     for parameter_name, parameter in network.named_parameters():
         if "offsets" in parameter_name or "modulation" in parameter_name:
-            nn.init.normal_(parameter, std=0.02)
+            nn.init.normal_(parameter, std=0.002)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
         network(torch.rand(2, 3, 128, 160) * 255 - 115)
-        for logits in network.heads.logits:
-            nn.init.normal_(logits.weight, std=0.15)
+        for boxes, logits in zip(network.heads.boxes, network.heads.logits):
+            nn.init.normal_(boxes.weight, std=0.02)
+            nn.init.normal_(logits.weight, std=0.04)
     return network.eval()
 
 
@@ -184,10 +188,10 @@ def test_both_loops_detect_the_same(tmp_path, pictures, name):
     ours = our_loop(FaceDetector(network), paths, tmp_path / "ours", CPU, workers=0)
     agreement = compare_detections(ours, theirs)
     assert agreement.first > 100
-    # Where rounding puts an overlap of two boxes on the other side of the threshold, what follows differs.
-    assert agreement.same >= 0.9 * agreement.first
+    # All of them here; on another processor rounding may put an overlap on the other side of the threshold.
+    assert agreement.same >= 0.995 * max(agreement.first, agreement.second)
     as_it_is = lineage_loop(as_published(network), paths, tmp_path / "theirs", CPU)
-    assert compare_detections(ours, as_it_is).same < agreement.same
+    assert compare_detections(ours, as_it_is).same < 0.5 * agreement.same
     assert sorted(path.name for path in (tmp_path / "theirs").glob("*/*.txt")) == sorted(
         path.name for path in (tmp_path / "ours").glob("*/*.txt"))
 
