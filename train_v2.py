@@ -35,7 +35,7 @@ from layers.distillation import Trainee
 from layers.dropblock import set_dropblock
 from layers.matcher import Assignment, assign
 from models import MODELS, build_model, load_backbone, load_model, load_weights
-from models.face_detector import normalize
+from models.face_detector import fold_norms, normalize
 from utils import distributed
 from utils.arguments import ArgumentParser, number
 from utils.checkpoint import load_training_state, save_training_state
@@ -155,7 +155,7 @@ def train(options: Namespace) -> None:
 
     torch.manual_seed(options.seed)
     network, teacher = build_networks(options)
-    trainee = Trainee(network, teacher).to(device)
+    trainee = Trainee(network, teacher).to(device, memory_format=torch.channels_last)
     model = trainee if world_size == 1 else DistributedDataParallel(trainee)
     optimizer = build_optimizer(trainee, options.lr, options.weight_decay)
     average = WeightAverage(network, options.ema_decay)
@@ -219,7 +219,7 @@ def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
     network = build_model(options.model)
     teacher = None
     if options.teacher_model != "none" and (options.alpha or options.feature_weight):
-        teacher = load_model(options.teacher_model).requires_grad_(False)
+        teacher = fold_norms(load_model(options.teacher_model).requires_grad_(False))
     if options.init_weights is not None:
         load_weights(network, options.init_weights)
     elif options.init_backbone != "none":
@@ -238,7 +238,7 @@ def train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch
     generator = torch.Generator().manual_seed(seed)
     model.train()
     if teacher is not None:
-        teacher.to(device).eval()
+        teacher.to(device, memory_format=torch.channels_last).eval()
 
     steps, total_steps = len(loader), options.epochs * len(loader)
     sums = torch.zeros(len(criterion.weights) + 2, device=device)

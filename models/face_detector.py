@@ -22,9 +22,9 @@ class Candidates(NamedTuple):
 
 
 def normalize(images: Tensor) -> Tensor:
-    """BGR pixels 0..255, [B, 3, H, W] of any dtype -> float32 as the networks take them."""
+    """BGR pixels 0..255, [B, 3, H, W] of any dtype -> float32 as the networks take them, channels last in memory."""
     mean = torch.tensor(MEAN_BGR, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
-    return images.float() - mean
+    return (images.float() - mean).contiguous(memory_format=torch.channels_last)
 
 
 class FaceDetector(nn.Module):
@@ -48,7 +48,7 @@ class FaceDetector(nn.Module):
         images = normalize(images)
         # Zeros after the mean is gone: the padding looks like the canvas of training.
         images = F.pad(images, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1]))
-        outputs = self.network(images.contiguous(memory_format=torch.channels_last))
+        outputs = self.network(images)
         anchors = make_anchors(images.shape[2], images.shape[3], images.device)
         return Candidates(
             decode_boxes(outputs.boxes.float(), anchors),

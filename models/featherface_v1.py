@@ -49,7 +49,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.channel_gate = ChannelGate(channels, reduction=16)
+        self.channel_gate = ChannelGate(channels, reduction=16, use_maximum=True)
         self.spatial_gate = SpatialGate()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -84,12 +84,13 @@ class Neck(nn.Module):
 class Attention(nn.Module):
     """CBAM with a channel gate for each level and one small spatial gate for all of them.
 
-    The spatial gate has a bias in place of CBAM's BatchNorm, whose running statistics could fit one level only.
+    The channel gates see means alone, so that a picture larger than those of training does not move them. The spatial
+    gate has a bias in place of CBAM's BatchNorm, whose running statistics could fit one level only.
     """
 
     def __init__(self, channels: int):
         super().__init__()
-        self.channel_gates = nn.ModuleList(ChannelGate(channels, reduction=4) for _ in STRIDES)
+        self.channel_gates = nn.ModuleList(ChannelGate(channels, reduction=4, use_maximum=False) for _ in STRIDES)
         self.spatial_conv = nn.Conv2d(2, 1, 3, padding=1)
 
     def forward(self, *levels: Tensor) -> list[Tensor]:
