@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from data.augment import training_augmentations
+from data.augment import CROP_SCALES, training_augmentations
 from data.config import STRIDES
 from data.download import FOLDER_HELP
 from data.mixing import mix_batch
@@ -68,6 +68,8 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--batch_size", type=number(int, 1), default=32, help="pictures per optimiser step, over all GPUs together")
     add("--accumulate", type=number(int, 1), default=1, help="parts in which a GPU goes through its share of the batch")
     add("--image_size", type=number(int, 64), default=640, help="side of the training pictures, a multiple of 32")
+    add("--crop_scales", type=number(float, 0.01), nargs="+", default=list(CROP_SCALES), metavar="SCALE",
+        help="sides of the squares cut out of a picture, over its short side; above 1 they show more than the picture")
     add("--lr", type=number(float, 0), default=1e-3, help="peak learning rate")
     add("--warmup_epochs", type=number(int, 0), default=5, help="epochs of linear warm-up")
     add("--weight_decay", type=number(float, 0), default=0.05, help="of convolution weights; nothing else decays")
@@ -147,7 +149,8 @@ def train(options: Namespace) -> None:
     device = distributed.join(options.devices)
     records, report = read_labels(options.training_dataset)
     distributed.say(str(report))
-    dataset = WiderFaceDataset(records, options.image_size, options.seed, training_augmentations(options.image_size))
+    augmentations = training_augmentations(options.image_size, options.crop_scales)
+    dataset = WiderFaceDataset(records, options.image_size, options.seed, augmentations)
     rank, world_size = distributed.rank(), distributed.world_size()
     sampler = EpochBatchSampler(len(dataset), options.batch_size, options.seed, rank, world_size)
     loader = make_loader(dataset, sampler, options.num_workers)

@@ -144,6 +144,14 @@ def test_crop_moves_faces_exactly_with_the_pixels(width, height):
         assert np.abs(result.image[top:bottom, left:right, 1] - source_y[:, None]).max() < 1.02
 
 
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.5])
+def test_a_crop_has_the_side_asked_for(scale):
+    sample = make_sample(300, 200, [[0, 0, 300, 200], [100, 60, 114, 70]], ignored=[True, False])
+    result = RandomCrop(120, scales=[scale])(sample, np.random.default_rng(0))
+    face = result.boxes[~result.ignored][0]
+    np.testing.assert_allclose(face[2:] - face[:2], np.array([14, 10]) * 120 / (200 * scale), rtol=0.02)
+
+
 def test_cropped_face_lies_under_its_box():
     sample = make_sample(320, 240, [[100, 60, 160, 130]], colour=(0, 0, 0))
     sample.image[60:130, 100:160] = 255
