@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from data.targets import FACE, IGNORED, Targets
+from data.targets import ABSENT, FACE, IGNORED, Targets
 from utils.boxes import area, center_to_corner, intersection_matrix
 
 #: An anchor that overlaps a face this much learns it.
@@ -44,7 +44,7 @@ def assign(targets: Targets, anchors: Tensor, batch_size: int) -> Assignment:
     Anchors that an ignored region takes by the same rule, or that lie half inside one, are not background.
     No step depends on values on the device: nothing synchronises with the host.
     """
-    targets = _with_a_row(targets)
+    targets = _rows_to_match(targets)
     corners = center_to_corner(anchors)
     intersection = intersection_matrix(targets.boxes, corners)
     wish = _wishes(targets.boxes, anchors, intersection)
@@ -92,9 +92,12 @@ def _reduce_by_picture(values: Tensor, picture: Tensor, batch_size: int, reduce:
     return result.scatter_reduce(0, picture[:, None].expand_as(values), values, reduce)
 
 
-def _with_a_row(targets: Targets) -> Targets:
-    """The targets themselves, or one absent face where there is none, so that every row index is valid."""
+def _rows_to_match(targets: Targets) -> Targets:
+    """The targets, on the CPU without absent faces (elsewhere counting them would synchronise); never without a row."""
+    if targets.role.device.type == "cpu":
+        present = targets.role != ABSENT
+        targets = Targets(*(field[present] for field in targets))
     if len(targets.picture):
         return targets
-    one_row = Targets(*(field.new_zeros((1, *field.shape[1:])) for field in targets))
-    return one_row._replace(role=one_row.role - 1)
+    absent = Targets(*(field.new_zeros((1, *field.shape[1:])) for field in targets))
+    return absent._replace(role=absent.role + ABSENT)
