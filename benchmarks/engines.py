@@ -41,7 +41,7 @@ class PublishedDetector(nn.Module):
 
     def forward(self, images: Tensor) -> Candidates:
         """uint8 BGR pixels [B, 3, H, W], sides divisible by the largest stride."""
-        outputs = self.network(normalize(images))
+        outputs = self.network(normalize(images).contiguous())
         anchors = make_anchors(images.shape[2], images.shape[3])
         return Candidates(
             decode_boxes(outputs.boxes, anchors),

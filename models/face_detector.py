@@ -24,7 +24,8 @@ class Candidates(NamedTuple):
 def normalize(images: Tensor) -> Tensor:
     """BGR pixels 0..255, [B, 3, H, W] of any dtype -> float32 as the networks take them, channels last in memory."""
     mean = torch.tensor(MEAN_BGR, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
-    return (images.float() - mean).contiguous(memory_format=torch.channels_last)
+    # Moved while they are bytes, a quarter of the memory.
+    return images.contiguous(memory_format=torch.channels_last).float() - mean
 
 
 class FaceDetector(nn.Module):
