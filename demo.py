@@ -8,15 +8,13 @@ Each step is a command that is printed before it runs and works by itself. Every
 anew each time; the pictures go to data/demo_set/.
 """
 
-import os
 import shutil
 import time
 from pathlib import Path
 
-import torch
-
 from utils.arguments import ArgumentParser
 from utils.commands import run
+from utils.distributed import training_devices
 from utils.log import run_script
 
 DATA = "data/demo_set"
@@ -36,8 +34,7 @@ STUDENT = ["--teacher_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth", "--save_f
 def main() -> None:
     ArgumentParser(description=__doc__).parse_args()
     start = time.perf_counter()
-    # Without a GPU, a process a core, two at most: on small pictures they beat two threads.
-    device = "0" if torch.cuda.is_available() else ",".join(["cpu"] * min(2, os.cpu_count() or 1))
+    device = training_devices()
     shutil.rmtree(RESULTS, ignore_errors=True)
     run("-m", "data.demo", "--output", DATA)
     run("train_v2.py", *TRAINING, *TEACHER, "--gpu", device)

@@ -46,6 +46,14 @@ def choose_device(gpu: str | None, cpu: bool) -> torch.device:
     return parse_devices(gpu)[0]
 
 
+def training_devices() -> str:
+    """A value of --gpu for a small training on any machine: GPU 0, or without one a process a core, two at most.
+
+    On small pictures two processes beat two threads.
+    """
+    return "0" if torch.cuda.is_available() else ",".join(["cpu"] * min(2, os.cpu_count() or 1))
+
+
 def launched_processes() -> int:
     """How many processes torchrun (or `launch`) started together; 1 where none of them did."""
     return int(os.environ.get("WORLD_SIZE", 1))

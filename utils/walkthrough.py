@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from data.download import FOLDER_HELP
+from utils.distributed import training_devices
 from utils.files import atomic_path
 
 RESULTS = Path("results/v2")
@@ -38,13 +39,12 @@ def settings(mode: str) -> dict:
         data, weights, pictures = Path("data/demo_set"), Path("weights/notebook_demo"), 240
         teacher = weights / "v1" / "FeatherFaceV1_final.pth"
         teacher_training = RECIPE | SMALL | {"epochs": 10, "eval_every": 0}
-        training = RECIPE | SMALL | {"epochs": 30, "eval_every": 10}
+        training = RECIPE | SMALL | {"epochs": 30, "eval_every": 30}
     else:
         data, weights, pictures = Path("data/widerface"), Path("weights"), None
         teacher, teacher_training = weights / "FeatherNetB_se.pth", None
         training = RECIPE | ({"epochs": 5, "warmup_epochs": 1, "eval_every": 5} if mode == "quick" else {})
-    device = "0" if torch.cuda.is_available() else "cpu"
-    common = {"training_dataset": f"{data}/train/label.txt", "gpu": device}
+    common = {"training_dataset": f"{data}/train/label.txt", "gpu": training_devices()}
     student = weights / ("v2_quick" if mode == "quick" else "v2")
     if teacher_training is not None:
         teacher_training |= common | {"model": "v1", "teacher_model": "none", "save_folder": str(teacher.parent)}
@@ -56,7 +56,7 @@ def settings(mode: str) -> dict:
         "teacher_training": teacher_training,
         "student": str(student / "FeatherFaceV2_final.pth"),
         "save_folder": str(student),
-        "device": device,
+        "device": "0" if torch.cuda.is_available() else "cpu",
         "training": training | common | {"teacher_model": str(teacher), "save_folder": str(student)},
     }
 
