@@ -28,7 +28,7 @@ TRAINING = [
 ]
 TEACHER = ["--model", "v1", "--teacher_model", "none", "--save_folder", f"{RESULTS}/v1", "--epochs", "15"]
 STUDENT = ["--teacher_model", f"{RESULTS}/v1/FeatherFaceV1_final.pth", "--save_folder", f"{RESULTS}/v2",
-           "--epochs", "30"]
+           "--epochs", "38"]
 
 
 def main() -> None:
