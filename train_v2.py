@@ -15,27 +15,23 @@ training_curves.png. Resuming after any epoch gives the weights of the run that 
 import math
 import time
 from argparse import Namespace
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from data.augment import CROP_SCALES, training_augmentations
 from data.config import STRIDES
 from data.download import FOLDER_HELP
-from data.mixing import mix_batch
 from data.widerface import EpochBatchSampler, WiderFaceDataset, make_loader, read_labels
 from layers.anchors import make_anchors
 from layers.criterion import Criterion
 from layers.distillation import Trainee
 from layers.dropblock import set_dropblock
-from layers.matcher import Assignment, assign
 from models import MODELS, build_model, load_backbone, load_model, load_weights
-from models.face_detector import fold_norms, normalize
+from models.face_detector import fold_norms
 from utils import distributed
 from utils.arguments import ArgumentParser, number
 from utils.checkpoint import load_training_state, save_training_state
@@ -46,6 +42,7 @@ from utils.plots import plot_training
 from utils.protocols import PROTOCOLS
 from utils.schedule import dropblock_probability, learning_rate, mixes_pictures
 from utils.training_log import TrainingLog
+from utils.training_step import TrainingStep, choose_precision, compile_networks
 from utils.validation import list_pictures, measure_ap, read_ground_truth
 
 IMAGENET_BACKBONE = Path("weights/mobilenetV1X0.25_pretrain.tar")
@@ -84,6 +81,9 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--dropblock_prob", type=number(float, 0, 1), default=0.1, help="DropBlock's highest probability")
     add("--dropblock_size", type=number(int, 1), default=3, help="side of DropBlock's blocks in cells")
 
+    add("--precision", choices=("float32", "bfloat16"),
+        help="the networks compute in (default: bfloat16 on a GPU that has it, else float32; the losses always float32)")
+    add("--compile", action="store_true", help="torch.compile student and teacher, which takes minutes at the start")
     add("--gpu", default="0", help="GPU numbers such as 0 or 0,1; cpu (cpu,cpu: two processes) trains without")
     add("--num_workers", type=number(int, 0), default=4, help="loader processes per GPU")
     add("--seed", type=number(int, 0), default=0)
@@ -159,10 +159,9 @@ def train(options: Namespace) -> None:
     torch.manual_seed(options.seed)
     network, teacher = build_networks(options)
     trainee = Trainee(network, teacher).to(device, memory_format=torch.channels_last)
-    model = trainee if world_size == 1 else DistributedDataParallel(trainee)
     optimizer = build_optimizer(trainee, options.lr, options.weight_decay)
     average = WeightAverage(network, options.ema_decay)
-    criterion = Criterion(teacher is not None, options.alpha, options.feature_weight, options.temperature)
+    step = build_step(trainee, teacher, optimizer, average, device, options)
     epochs_done, best_ap = 0, -1.0
     if options.resume_net:
         epochs_done, best_ap, changed = load_training_state(options.resume_net, trainee, optimizer, average, options)
@@ -176,7 +175,7 @@ def train(options: Namespace) -> None:
     progress = tqdm(total=options.epochs * steps, initial=epochs_done * steps, disable=not distributed.is_main())
     for epoch in range(epochs_done, options.epochs):
         sampler.set_epoch(epoch)
-        row = train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch, options, progress)
+        row = train_one_epoch(step, loader, epoch, options, progress)
         if not distributed.is_main():
             continue
         names = due_checkpoints(epoch, options)
@@ -186,7 +185,7 @@ def train(options: Namespace) -> None:
                 best_ap = row["ap_mean"]
                 names.append("best")
         log.append(row)
-        plot_training(log.rows, options.save_folder / "training_curves.png", list(criterion.weights))
+        plot_training(log.rows, options.save_folder / "training_curves.png", list(step.criterion.weights))
         for path in (checkpoint_path(options, name) for name in names):
             save_training_state(path, trainee, optimizer, average, epoch + 1, best_ap, options)
         progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
@@ -230,48 +229,54 @@ def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
     return network, teacher
 
 
-def train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch, options, progress) -> dict:
+def build_step(trainee, teacher, optimizer, average, device, options) -> TrainingStep:
+    """The step of a run; the teacher goes to the device, both networks are compiled where asked for."""
+    if teacher is not None:
+        teacher.to(device, memory_format=torch.channels_last).eval()
+    if options.compile and (reason := compile_networks(trainee, teacher, device)):
+        distributed.say(f"note: trained without torch.compile, which does not work here: {reason}")
+    return TrainingStep(
+        model=distributed.share_gradients(trainee),
+        teacher=teacher,
+        criterion=Criterion(teacher is not None, options.alpha, options.feature_weight, options.temperature),
+        optimizer=optimizer,
+        average=average,
+        anchors=make_anchors(options.image_size, options.image_size, device),
+        precision=choose_precision(options.precision, device),
+        parts=options.accumulate,
+        clip_grad=options.clip_grad,
+        cutmix_prob=options.cutmix_prob,
+        mixup_alpha=options.mixup_alpha,
+    )
+
+
+def train_one_epoch(step, loader, epoch, options, progress) -> dict:
     """One pass over the training pictures; returns the row of the log: means over its steps."""
-    trainee = model.module if isinstance(model, DistributedDataParallel) else model
-    device = next(trainee.parameters()).device
-    anchors = make_anchors(options.image_size, options.image_size, device)
+    criterion = step.criterion
     # All randomness of an epoch follows from its number: a resumed run draws what the unbroken one would have drawn.
     seed = int(np.random.SeedSequence([options.seed, epoch, distributed.rank()]).generate_state(1)[0])
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model.train()
-    if teacher is not None:
-        teacher.to(device, memory_format=torch.channels_last).eval()
+    step.model.train()
 
     steps, total_steps = len(loader), options.epochs * len(loader)
-    sums = torch.zeros(len(criterion.weights) + 2, device=device)
+    sums = torch.zeros(len(criterion.weights) + 2, device=step.anchors.device)
     gradients, unreadable = {}, set()
     start = time.perf_counter()
     for index, batch in enumerate(loader):
-        step = epoch * steps + index
-        rate = learning_rate(step, total_steps, options.warmup_epochs * steps, options.lr)
-        for group in optimizer.param_groups:
+        steps_done = epoch * steps + index
+        rate = learning_rate(steps_done, total_steps, options.warmup_epochs * steps, options.lr)
+        for group in step.optimizer.param_groups:
             group["lr"] = rate
-        probability = dropblock_probability(step / total_steps, options.dropblock_prob)
-        set_dropblock(trainee, probability, options.dropblock_size)
+        probability = dropblock_probability(steps_done / total_steps, options.dropblock_prob)
+        set_dropblock(step.model, probability, options.dropblock_size)
 
         unreadable.update(batch.unreadable)
-        images, targets = batch.images.to(device, non_blocking=True), batch.targets.to(device)
-        if mixes_pictures(epoch, options.epochs):
-            images, targets = mix_batch(images, targets, generator, options.cutmix_prob, options.mixup_alpha)
-        images = normalize(images)
-        assignment = assign(targets, anchors, len(images))
-
-        losses, measured = backward(
-            model, teacher, criterion, images, assignment, anchors, options.accumulate, measure_gradients=index == 0
+        losses, norm, measured = step(
+            batch, generator, mixes_pictures(epoch, options.epochs), measure_gradients=index == 0
         )
         gradients |= measured
-        norm = nn.utils.clip_grad_norm_(trainee.parameters(), options.clip_grad)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.update(trainee.network)
-
-        sums += torch.stack([criterion.total(losses), *(losses[name] for name in criterion.weights), norm]).detach()
+        sums += torch.stack([criterion.total(losses), *(losses[name] for name in criterion.weights), norm])
         progress.update()
         if (index + 1) % options.print_freq == 0 or index + 1 == steps:
             means = read_means(sums, index + 1, criterion)
@@ -280,59 +285,8 @@ def train_one_epoch(model, teacher, criterion, optimizer, average, loader, epoch
     for path in sorted(unreadable):
         progress.write(f"warning: cannot read {path}, trained on an empty picture instead")
     speed = steps * options.batch_size / (time.perf_counter() - start)
+    gradients = {name: value.item() for name, value in gradients.items()}
     return {"epoch": epoch + 1, "learning_rate": rate, **means, **gradients, "images_per_second": speed}
-
-
-def backward(
-    model: nn.Module,
-    teacher: nn.Module | None,
-    criterion: Criterion,
-    images: Tensor,
-    assignment: Assignment,
-    anchors: Tensor,
-    parts: int,
-    measure_gradients: bool,
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Forward and backward over a process's share of the batch, in `parts` parts, as if it were one.
-
-    images [B, 3, S, S] normalised. Returns the terms of the whole share, and the gradient norms that task and
-    teacher send into the neck, where asked for. BatchNorm and feature statistics are those of each part.
-    """
-    normalizer = distributed.sum_over_processes(assignment.weights.sum()) / distributed.world_size()
-    normalizer = normalizer.clamp(min=1)
-    size = len(images) // parts
-    sums: dict[str, Tensor] = {}
-    gradients: dict[str, float] = {}
-    autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=supports_bfloat16(images.device))
-    for start in range(0, len(images), size):
-        pictures = images[start : start + size]
-        is_last = start + size >= len(images)
-        wait = nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync()
-        with wait:
-            with autocast:
-                outputs, projected = model(pictures)
-                with torch.no_grad():
-                    taught = teacher(pictures) if teacher is not None else None
-            part = assignment.pictures(start, start + size)
-            losses = criterion(outputs, projected, taught, part, anchors, normalizer, share=1 / parts)
-            if measure_gradients and start == 0 and taught is not None:
-                gradients["task_gradient"] = gradient_norm(criterion.task(losses), outputs.features)
-                gradients["distillation_gradient"] = gradient_norm(criterion.distillation(losses), outputs.features)
-            criterion.total(losses).backward()
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0) + value.detach()
-    return sums, gradients
-
-
-def supports_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 itself; elsewhere training stays in float32."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def gradient_norm(loss: Tensor, features: tuple[Tensor, ...]) -> float:
-    """Norm of the gradient a loss sends into the neck's outputs."""
-    gradients = torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True)
-    return math.sqrt(sum(float(gradient.float().square().sum()) for gradient in gradients if gradient is not None))
 
 
 def read_means(sums: Tensor, steps: int, criterion: Criterion) -> dict[str, float]:

@@ -8,19 +8,26 @@ from torch.nn import functional as F
 class DropBlock(nn.Module):
     """Zeroes squares of a feature map while training, each channel of each picture on its own.
 
-    `probability` is the expected share of dropped values (overlapping blocks make it a little less), a plain
-    number that the training loop moves; at 0, and in eval mode, the input is returned as it is.
+    `probability` is the expected share of dropped values (overlapping blocks make it a little less), which the training
+    loop moves by `set`; at 0, and in eval mode, the input is returned as it is.
     The kept values are scaled up so that the mean of the map is kept.
     """
 
     def __init__(self, block_size: int = 3):
         super().__init__()
         self.block_size = block_size
-        self.probability = 0.0
+        self.is_on = False
+        # A tensor: torch.compile would compile anew for each value of a plain number.
+        self.register_buffer("probability", torch.zeros(()), persistent=False)
+
+    def set(self, probability: float) -> None:
+        """Drop this share from now on."""
+        self.is_on = probability > 0
+        self.probability.fill_(probability)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape."""
-        if not self.training or self.probability == 0:
+        if not self.training or not self.is_on:
             return x
         height, width = x.shape[-2:]
         # On a map smaller than the block, the block is as large as the map.
@@ -40,5 +47,5 @@ def set_dropblock(network: nn.Module, probability: float, block_size: int) -> No
     """Set every DropBlock inside a network; one without any is left as it is."""
     for module in network.modules():
         if isinstance(module, DropBlock):
-            module.probability = probability
             module.block_size = block_size
+            module.set(probability)

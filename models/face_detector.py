@@ -1,6 +1,7 @@
 """A detector as it is used: pictures in, decoded boxes out. Testing, detection and the exported graph share it."""
 
 import copy
+import functools
 from typing import NamedTuple
 
 import torch
@@ -23,9 +24,15 @@ class Candidates(NamedTuple):
 
 def normalize(images: Tensor) -> Tensor:
     """BGR pixels 0..255, [B, 3, H, W] of any dtype -> float32 as the networks take them, channels last in memory."""
-    mean = torch.tensor(MEAN_BGR, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
     # Moved while they are bytes, a quarter of the memory.
-    return images.contiguous(memory_format=torch.channels_last).float() - mean
+    return images.contiguous(memory_format=torch.channels_last).float() - mean_picture(images.device)
+
+
+@functools.cache
+def mean_picture(device: torch.device) -> Tensor:
+    """MEAN_BGR as float32 [1, 3, 1, 1], sent to a device once: each time would wait for the device."""
+    with torch.inference_mode(False):
+        return torch.tensor(MEAN_BGR, dtype=torch.float32, device=device).view(1, 3, 1, 1)
 
 
 class FaceDetector(nn.Module):

@@ -8,7 +8,7 @@ from layers.dropblock import DropBlock
 
 def make_dropblock(probability: float, block_size: int = 3) -> DropBlock:
     dropblock = DropBlock(block_size).train()
-    dropblock.probability = probability
+    dropblock.set(probability)
     return dropblock
 
 

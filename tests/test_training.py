@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,13 @@ from torch import nn
 
 import demo
 import train_v2
+from data.augment import training_augmentations
 from data.demo import write_demo_set
+from data.widerface import EpochBatchSampler, WiderFaceDataset, make_loader, read_labels
+from layers.anchors import make_anchors
+from layers.criterion import TEACHER_TERMS, Criterion
+from layers.distillation import Trainee
+from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_model
 from models.featherface_v2 import FeatherFaceV2
 from tests.paths import ROOT
@@ -20,8 +27,10 @@ from utils import distributed
 from utils.checkpoint import read_checkpoint
 from utils.ema import WeightAverage
 from utils.log import UserError
+from utils.optimizer import build_optimizer
 from utils.schedule import dropblock_probability, learning_rate, mixes_pictures
 from utils.training_log import read_log
+from utils.training_step import TrainingStep, compile_networks
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +90,11 @@ def test_the_average_follows_weights_and_statistics():
     with torch.no_grad():
         network[0].weight += 1
     network[1].running_mean += 4
-    average.update(network)  # the first decay is 2 / 11
+    average.update()  # the first decay is 2 / 11
     torch.testing.assert_close(average.network[0].weight, start + 9 / 11)
     torch.testing.assert_close(average.network[1].running_mean, torch.full((2,), 4 * 9 / 11))
     for _ in range(50):
-        average.update(network)
+        average.update()
     torch.testing.assert_close(average.network[0].weight, network[0].weight)
 
 
@@ -135,26 +144,87 @@ def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(monkeypatch, flags, t
     assert logs[0] == logs[1]
 
 
-def test_accumulation_gives_the_gradients_of_the_large_batch(demo_set, teacher):
-    """With the statistics of BatchNorm and of the feature term out of play: these are those of each part."""
-    options = train_v2.parse_args(["--training_dataset", str(demo_set / "train" / "label.txt"), "--image_size", "64"])
-    records, _ = train_v2.read_labels(options.training_dataset)
-    dataset = train_v2.WiderFaceDataset(records, 64, 0, train_v2.training_augmentations(64))
-    batch = next(iter(train_v2.make_loader(dataset, train_v2.EpochBatchSampler(len(records), 8, 0), 0)))
+@pytest.fixture
+def batch(demo_set):
+    """Eight pictures of 64 px as the loader hands them over."""
+    records, _ = read_labels(demo_set / "train" / "label.txt")
+    dataset = WiderFaceDataset(records, 64, 0, training_augmentations(64))
+    return next(iter(make_loader(dataset, EpochBatchSampler(len(records), 8, 0), 0)))
+
+
+def make_step(teacher, **settings) -> TrainingStep:
+    """A step of a network that is always the same. Its BatchNorm statistics are fixed, as are those of the teacher."""
     torch.manual_seed(0)
-    taught = load_model(teacher)
-    trainee = train_v2.Trainee(build_model("v2"), taught).eval()
-    criterion = train_v2.Criterion(True, 0.7, 0.0, 4.0)
-    anchors = train_v2.make_anchors(64, 64)
-    assignment = train_v2.assign(batch.targets, anchors, 8)
-    gradients = []
-    for parts in (1, 4):
-        trainee.zero_grad()
-        images = train_v2.normalize(batch.images)
-        losses, _ = train_v2.backward(trainee, taught, criterion, images, assignment, anchors, parts, False)
-        gradients.append({name: p.grad.clone() for name, p in trainee.named_parameters() if p.grad is not None})
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max() + 1))
+    taught = load_model(teacher).requires_grad_(False)
+    trainee = Trainee(build_model("v2"), taught).eval()
+    optimizer, average = build_optimizer(trainee, 1e-3, 0.05), WeightAverage(trainee.network, 0.9)
+    criterion = Criterion(True, 0.7, settings.pop("feature_weight", 0.1), 4.0)
+    return TrainingStep(trainee, taught, criterion, optimizer, average, make_anchors(64, 64), **settings)
+
+
+def gradients_of(step: TrainingStep, batch) -> tuple[dict, dict]:
+    """Losses and gradients of a batch without mixing."""
+    losses, _ = step.backward(*step.prepare(batch, torch.Generator(), mixes=False))
+    gradients = {name: p.grad for name, p in step.model.named_parameters() if p.grad is not None}
+    return losses, gradients
+
+
+def test_accumulation_gives_the_gradients_of_the_large_batch(teacher, batch):
+    """With the statistics of BatchNorm and of the feature term out of play: these are those of each part."""
+    expected, found = (gradients_of(make_step(teacher, parts=parts, feature_weight=0.0), batch)[1] for parts in (1, 4))
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max() + 1))
+
+
+def test_bfloat16_gives_the_losses_and_gradients_of_float32(teacher, batch):
+    """The labels' terms to 1 %, those of two rounding networks to 5 %."""
+    expected, gradients = gradients_of(make_step(teacher), batch)
+    found, rounded = gradients_of(make_step(teacher, precision=torch.bfloat16), batch)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0.05 if name in TEACHER_TERMS else 0.01, atol=1e-3)
+    flat, rounded = (torch.cat([g[name].flatten() for name in gradients]) for g in (gradients, rounded))
+    assert torch.cosine_similarity(flat, rounded, dim=0) > 0.99
+
+
+def test_compiled_networks_give_the_same_step(teacher, batch, monkeypatch):
+    """Without the last stage, the generated code: that takes minutes."""
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager", fullgraph=True))
+    plain, compiled = make_step(teacher), make_step(teacher)
+    for step in (plain, compiled):
+        step.model.train()
+    assert compile_networks(compiled.model, compiled.teacher, torch.device("cpu")) is None
+    for probability in (0.0, 0.2, 0.3):
+        steps = []
+        for step in (plain, compiled):
+            set_dropblock(step.model, probability, 3)
+            torch.manual_seed(1)
+            steps.append(step(batch, torch.Generator(), mixes=False))
+        for name, value in steps[0][0].items():
+            torch.testing.assert_close(steps[1][0][name], value, rtol=1e-4, atol=1e-5)
+    assert list(compiled.model.state_dict()) == list(plain.model.state_dict())
+
+
+def test_without_a_compiler_the_reason_is_one_line(teacher, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no compiler\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    assert compile_networks(build_model("v2"), None, torch.device("cpu")) == "no compiler"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_on_a_gpu_never_waits_for_it(teacher, batch):
+    step = make_step(teacher, precision=torch.bfloat16, cutmix_prob=0.5, mixup_alpha=0.2)
+    for module in (step.model, step.teacher, step.average.network):
+        module.cuda()
+    step.average = WeightAverage(step.model.network, 0.9)
+    step.anchors = step.anchors.cuda()
+    step(batch, torch.Generator(), mixes=True, measure_gradients=True)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(batch, torch.Generator(), mixes=True, measure_gradients=True)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 class FrozenStatistics(FeatherFaceV2):

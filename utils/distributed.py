@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.nn.parallel import DistributedDataParallel
 
 from utils.log import UserError
 
@@ -135,6 +136,14 @@ def say(text: str) -> None:
     """Print once, whatever the number of processes."""
     if is_main():
         print(text, flush=True)
+
+
+def share_gradients(module: nn.Module) -> nn.Module:
+    """The module, whose backward pass averages its gradients over all processes where there are several."""
+    if not dist.is_initialized():
+        return module
+    # Each process keeps its own BatchNorm statistics, of which those of the first are saved: nothing to send around.
+    return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def sum_over_processes(values: Tensor) -> Tensor:

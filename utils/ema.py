@@ -1,31 +1,38 @@
 """The moving average of the weights: what is evaluated and shipped."""
 
 import copy
+from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightAverage:
     """Exponential moving average of a network's parameters and BatchNorm statistics.
 
     The decay grows as (1 + t) / (10 + t) up to `decay`, so that a short run does not end on its random start.
-    `network` is the averaged copy, in eval mode.
+    `network` is the averaged copy, in eval mode, of `source`, which must not move to another device any more.
     """
 
-    def __init__(self, network: nn.Module, decay: float):
+    def __init__(self, source: nn.Module, decay: float):
         self.decay = decay
         self.updates = 0
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network = copy.deepcopy(source).eval().requires_grad_(False)
+        # Looked up once: several hundred tensors by name, at every step, would cost more than their average.
+        pairs = [(average, current.detach()) for average, current in zip(_tensors(self.network), _tensors(source))]
+        self.averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self.copied = [pair for pair in pairs if not pair[0].is_floating_point()]  # BatchNorm's counts of batches
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Move the average towards `network`, which has the same structure."""
+    def update(self) -> None:
+        """Move the average towards the network as it is now."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        average, current = self.network.state_dict(), network.state_dict()
-        floating = [name for name, tensor in average.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([average[name] for name in floating], [current[name] for name in floating], 1 - decay)
-        for name, tensor in average.items():
-            if not tensor.is_floating_point():  # BatchNorm's count of batches
-                tensor.copy_(current[name])
+        torch._foreach_lerp_(*map(list, zip(*self.averaged)), 1 - decay)
+        if self.copied:
+            torch._foreach_copy_(*map(list, zip(*self.copied)))
+
+
+def _tensors(network: nn.Module) -> Iterable[Tensor]:
+    """Those a checkpoint holds, in its order."""
+    return network.state_dict(keep_vars=True).values()
