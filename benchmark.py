@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Measure on the CPU what a student gains over its teacher, and whether both see the same faces.
+"""Measure what a student gains over its teacher, whether both see the same faces, and how fast training is.
 
     python benchmark.py --teacher_model weights/FeatherNetB_se.pth --trained_model weights/v2/FeatherFaceV2_final.pth
     python benchmark.py --teacher_model V1.pth --trained_model V2.pth --dataset_folder data/widerface/val
     python benchmark.py --evaluation_loop --trained_model V2.pth --dataset_folder data/widerface/val --pictures 60
+    python benchmark.py --train --training_dataset data/widerface/train/label.txt --teacher_model V1.pth --gpu cpu
 
 The first two write to --output_folder:
 
@@ -19,8 +20,13 @@ this repo makes of it. 8 bits are measured with --dataset_folder only: their ran
 
 --evaluation_loop measures the loop of test_widerface.py against a stand-in of the lineage's own loop
 (benchmarks/lineage_loop.py), on the same pictures at their own size, in turn, and compares their detections.
+
+--train measures training with the flags of train_v2.py (and a few of its own: --train --help), on the CPU or a GPU:
+the loader alone by number of processes against a stand-in of the lineage's, the step alone against a plain one, with
+the time of each of its phases and peak memory, and both together. --profile FILE.json writes a trace.
 """
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -37,6 +43,7 @@ from benchmarks.consistency import (
 from benchmarks.engines import CPU
 from benchmarks.figures import plot_comparison
 from benchmarks.throughput import SAME_PIXELS, SAME_SCORE, compare_loops, loop_table, loop_verdict
+from benchmarks.training import measure_training
 from utils.arguments import ArgumentParser, number
 from utils.deployment import known_precision
 from utils.detector import load_detector
@@ -79,6 +86,9 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
 
 
 def main() -> None:
+    if "--train" in sys.argv:
+        measure_training([argument for argument in sys.argv[1:] if argument != "--train"])
+        return
     options = parse_args()
     torch.set_num_threads(options.threads)
     if options.evaluation_loop:

@@ -82,7 +82,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--dropblock_size", type=number(int, 1), default=3, help="side of DropBlock's blocks in cells")
 
     add("--precision", choices=("float32", "bfloat16"),
-        help="the networks compute in (default: bfloat16 on a GPU that has it, else float32; the losses always float32)")
+        help="of the networks (default: bfloat16 on a GPU that has it, else float32); losses are always float32")
     add("--compile", action="store_true", help="torch.compile student and teacher, which takes minutes at the start")
     add("--gpu", default="0", help="GPU numbers such as 0 or 0,1; cpu (cpu,cpu: two processes) trains without")
     add("--num_workers", type=number(int, 0), default=4, help="loader processes per GPU")

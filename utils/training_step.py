@@ -1,7 +1,8 @@
 """One optimiser step: from a batch of the loader to moved weights. Nothing in it waits for the device."""
 
 import math
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torch.optim import Optimizer
 from torch.profiler import record_function
 
 from data.mixing import mix_batch
-from data.widerface import Batch
+from data.loader import Batch
 from layers.criterion import Criterion
 from layers.matcher import Assignment, assign
 from models.face_detector import normalize
@@ -19,14 +20,14 @@ from utils import distributed
 from utils.ema import WeightAverage
 
 #: What a step goes through, as profilers and benchmark.py --train name it.
-PHASES = ("to device", "mixing", "assignment", "student", "teacher", "losses", "backward", "optimizer")
+PHASES = ("mixing", "assignment", "student", "teacher", "losses", "backward", "optimizer")
 
 
 @dataclass
 class TrainingStep:
     """All that one step needs beside its batch.
 
-    model is a Trainee, in DistributedDataParallel where there are several processes. anchors [A, 4] cxcywh in pixels are
+    model is a Trainee, in DistributedDataParallel where there are several processes. anchors: [A, 4] cxcywh in pixels,
     those of the training pictures. `parts` is the number of parts in which a process goes through its share of the
     batch, as if it were one: BatchNorm and the statistics of feature distillation alone are those of each part.
     Both networks compute in `precision` where it can be trusted (torch.autocast), the losses in float32.
@@ -43,18 +44,20 @@ class TrainingStep:
     clip_grad: float = math.inf
     cutmix_prob: float = 0.0
     mixup_alpha: float = 0.0
+    #: Entered for each of PHASES; a profiler shows them by these names.
+    phase: Callable[[str], AbstractContextManager] = record_function
 
     def __call__(
         self, batch: Batch, generator: torch.Generator, mixes: bool, measure_gradients: bool = False
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        """Move the weights by one batch, its pictures mixed or not, with draws from a generator of the CPU.
+        """Move the weights by one batch, which is on the device, its pictures mixed or not, as a CPU generator draws.
 
         Returns the unweighted terms of the loss over this process's share, the norm of the whole gradient before it is
         clipped, and the gradient norms that task and teacher send into the neck, where asked for; all on the device.
         """
         images, assignment = self.prepare(batch, generator, mixes)
         losses, gradients = self.backward(images, assignment, measure_gradients)
-        with record_function("optimizer"):
+        with self.phase("optimizer"):
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -64,14 +67,12 @@ class TrainingStep:
     @torch.no_grad()
     def prepare(self, batch: Batch, generator: torch.Generator, mixes: bool) -> tuple[Tensor, Assignment]:
         """The pictures as the networks take them, [B, 3, S, S], and what their anchors learn."""
-        device = self.anchors.device
-        with record_function("to device"):
-            images, targets = batch.images.to(device, non_blocking=True), batch.targets.to(device)
-        with record_function("mixing"):
+        images, targets = batch.images, batch.targets
+        with self.phase("mixing"):
             if mixes:
                 images, targets = mix_batch(images, targets, generator, self.cutmix_prob, self.mixup_alpha)
             images = normalize(images)
-        with record_function("assignment"):
+        with self.phase("assignment"):
             return images, assign(targets, self.anchors, len(images))
 
     def backward(
@@ -93,7 +94,7 @@ class TrainingStep:
                 if measure_gradients and start == 0 and self.teacher is not None:
                     gradients["task_gradient"] = gradient_norm(self.criterion.task(losses), features)
                     gradients["distillation_gradient"] = gradient_norm(self.criterion.distillation(losses), features)
-                with record_function("backward"):
+                with self.phase("backward"):
                     self.criterion.total(losses).backward()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach()
@@ -104,11 +105,11 @@ class TrainingStep:
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         """The terms of one part, and the student's neck outputs."""
         with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
-            with record_function("student"):
+            with self.phase("student"):
                 outputs, projected = self.model(images)
-            with record_function("teacher"), torch.no_grad():
+            with self.phase("teacher"), torch.no_grad():
                 taught = self.teacher(images) if self.teacher is not None else None
-        with record_function("losses"):
+        with self.phase("losses"):
             losses = self.criterion(
                 outputs, projected, taught, assignment, self.anchors, normalizer, share=1 / self.parts
             )

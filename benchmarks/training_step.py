@@ -1,0 +1,172 @@
+"""What a training step costs and where: plain against ours, on one batch that is on the device already.
+
+"plain" is the step as it is written down first: float32, channels first in memory, the teacher as published
+(BatchNorms not folded, deformable convolutions by torchvision), AdamW by PyTorch's defaults. Losses, assignment, mixing
+and the moving average are the same code in all.
+"""
+
+import copy
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+import train_v2
+from benchmarks.engines import resident_bytes
+from benchmarks.lineage_loop import as_published
+from benchmarks.timing import ratio, spread, take_turns
+from data.loader import Batch
+from layers.distillation import Trainee
+from models import load_model
+from utils.ema import WeightAverage
+from utils.optimizer import build_optimizer
+from utils.tables import Row
+from utils.training_step import PHASES, TrainingStep
+
+PLAIN = "plain"
+
+
+class ChannelsFirst(nn.Module):
+    """A network that gets its pictures with channels first in memory."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor):
+        return self.network(images.contiguous())
+
+
+def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingStep]:
+    """The plain step, ours in float32 and bfloat16, and with options.compile that compiled, all from the same weights.
+
+    options: those of train_v2.py.
+    """
+    torch.manual_seed(options.seed)
+    network, teacher = train_v2.build_networks(options)
+    settings = {"float32": ("float32", False), "bfloat16": ("bfloat16", False)}
+    if options.compile:
+        settings["bfloat16, compiled"] = ("bfloat16", True)
+    steps = {PLAIN: plain_step(network, options, device)}
+    for name, (precision, compiled) in settings.items():
+        trainee = Trainee(copy.deepcopy(network), teacher).to(device, memory_format=torch.channels_last)
+        chosen = Namespace(**vars(options) | {"precision": precision, "compile": compiled})
+        optimizer = build_optimizer(trainee, options.lr, options.weight_decay)
+        average = WeightAverage(trainee.network, options.ema_decay)
+        steps[name] = train_v2.build_step(trainee, copy.deepcopy(teacher), optimizer, average, device, chosen)
+    return steps
+
+
+def plain_step(network: nn.Module, options: Namespace, device: torch.device) -> TrainingStep:
+    """The same step without what makes ours fast."""
+    teacher = None
+    if options.teacher_model != "none":
+        teacher = as_published(load_model(options.teacher_model).requires_grad_(False))
+    trainee = Trainee(copy.deepcopy(network), teacher).to(device)
+    optimizer = torch.optim.AdamW(trainee.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+    average = WeightAverage(trainee.network, options.ema_decay)
+    chosen = Namespace(**vars(options) | {"precision": "float32", "compile": False})
+    step = train_v2.build_step(trainee, teacher, optimizer, average, device, chosen)
+    step.model = ChannelsFirst(trainee.to(memory_format=torch.contiguous_format))
+    if teacher is not None:
+        step.teacher = ChannelsFirst(teacher.to(memory_format=torch.contiguous_format))
+    return step
+
+
+def compare_steps(steps: dict[str, TrainingStep], batch: Batch, rounds: int, device: torch.device) -> list[Row]:
+    """A row for each step: pictures a second, how many times as fast as the plain one, peak memory, share by phase."""
+    generator = torch.Generator().manual_seed(0)
+    runs = {name: partial(run_step, step, batch, generator, device) for name, step in steps.items()}
+    times = take_turns(runs, rounds)
+    rows = []
+    for name, step in steps.items():
+        step.model.train()
+        speed = spread([1000 * len(batch.images) / passed for passed in times[name]])
+        faster = ratio(times[PLAIN], times[name])
+        row = {
+            "step": name, "batch size": len(batch.images), "image size": batch.images.shape[-1],
+            "device": str(device), "threads": torch.get_num_threads(), "rounds": rounds, "pictures/s": speed.median,
+            "lower quartile": speed.lower, "upper quartile": speed.upper, "times as fast": faster.median,
+            "ratio lower quartile": faster.lower, "ratio upper quartile": faster.upper,
+            "peak memory, MB": peak_megabytes(runs[name], device),
+        }
+        rows.append(row | {f"{phase}, ms": passed for phase, passed in phase_times(step, runs[name], rounds).items()})
+    return rows
+
+
+def run_step(step: TrainingStep, batch: Batch, generator: torch.Generator, device: torch.device) -> None:
+    """One step, and the wait for its end."""
+    step.model.train()
+    step(batch, generator, mixes=True)
+    synchronize(device)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_megabytes(run: Callable[[], None], device: torch.device) -> float:
+    """Of a GPU during one run; on a CPU, the highest of this process so far."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resident_bytes("VmHWM") / 1e6
+
+
+def phase_times(step: TrainingStep, run: Callable[[], None], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each phase; around each the device is waited for, which the step itself never does."""
+    watch = Stopwatch(step.anchors.device)
+    times: dict[str, list[float]] = {phase: [] for phase in PHASES}
+    before, step.phase = step.phase, watch.phase
+    for _ in range(rounds):
+        watch.milliseconds = dict.fromkeys(PHASES, 0.0)
+        run()
+        for phase, passed in watch.milliseconds.items():
+            times[phase].append(passed)
+    step.phase = before
+    return {phase: spread(passed).median for phase, passed in times.items()}
+
+
+class Stopwatch:
+    """Adds up the time between entering and leaving each phase."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.milliseconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        synchronize(self.device)
+        start = time.perf_counter()
+        yield
+        synchronize(self.device)
+        self.milliseconds[name] += 1000 * (time.perf_counter() - start)
+
+
+def step_table(rows: list[Row]) -> list[Row]:
+    """For the eye: speed and memory of each step."""
+    return [{
+        "step": row["step"], "pictures/s": row["pictures/s"],
+        "quartiles": f"{row['lower quartile']:.1f}-{row['upper quartile']:.1f}", "times as fast": row["times as fast"],
+        "ratio quartiles": f"{row['ratio lower quartile']:.2f}-{row['ratio upper quartile']:.2f}",
+        "peak memory, MB": row["peak memory, MB"],
+    } for row in rows]
+
+
+def phase_table(rows: list[Row]) -> list[Row]:
+    """For the eye: milliseconds by phase, and the share of the step."""
+    table = []
+    for phase in PHASES:
+        row: Row = {"phase": phase}
+        for step in rows:
+            total = sum(step[f"{name}, ms"] for name in PHASES)
+            row[f"{step['step']}, ms"] = step[f"{phase}, ms"]
+            row[f"{step['step']}, share"] = step[f"{phase}, ms"] / total
+        table.append(row)
+    return table
