@@ -1,0 +1,209 @@
+"""The training loader: records and pictures -> augmented samples -> batches on the device.
+
+What a sample shows is drawn from its labels and the size of its picture (data/augment.py), before anything is decoded.
+Loader processes then fill uint8 batches (data/pixels.py), or, where the pictures lie on the device, hand over what was
+drawn; the training process cuts there, and recolours.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from data.augment import Augmentation, Cut, Sample, augment
+from data.cache import Pictures, RamPictures, can_fork
+from data.config import MEAN_BGR
+from data.pixels import recolour
+from data.targets import FACE, IGNORED, Targets
+from data.widerface import Record
+from utils.log import UserError
+
+Key = tuple[int, int]  #: epoch and index of a sample
+
+#: The colours of a picture as they are.
+SAME_COLOURS = np.eye(3, 4, dtype=np.float32)
+
+
+class EpochBatchSampler(Sampler):
+    """Batches of (epoch, index) keys: each epoch its own permutation by seed, cut into global batches.
+
+    Of every global batch of batch_size pictures a process takes its own contiguous part, so that all processes together
+    see what one would. The last, incomplete batch is left out; a set smaller than one batch is repeated to fill one.
+    """
+
+    def __init__(self, pictures: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
+        if batch_size % world_size:
+            raise UserError(f"a batch of {batch_size} cannot be shared equally by {world_size} processes")
+        self.pictures = pictures
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration goes through."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(1, self.pictures // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(max(self.pictures, self.batch_size))
+        share = self.batch_size // self.world_size
+        for batch in range(len(self)):
+            start = batch * self.batch_size + self.rank * share
+            yield [(self.epoch, int(index)) for index in order[start : start + share]]
+
+
+class DrawnBatch(NamedTuple):
+    """What a loader process hands over."""
+
+    images: Tensor | None  #: uint8 [B, 3, S, S], BGR, in channels_last; None where the device is to cut
+    cuts: list[tuple[int, Cut | None]]  #: for the device: picture of each sample and its part, none if unreadable
+    colours: Tensor  #: float32 [B, 3, 4]
+    targets: Targets
+    unreadable: list[str]  #: paths of pictures that could not be decoded and are mean colour instead
+
+
+class Batch(NamedTuple):
+    """What the training loop gets, on its device."""
+
+    images: Tensor  #: uint8 [B, 3, S, S], BGR, in channels_last memory format
+    targets: Targets
+    unreadable: list[str]  #: as above
+
+
+class WiderFaceDataset(Dataset):
+    """Batches of augmented training samples of image_size x image_size, by the keys of their samples.
+
+    A key is (epoch, index): the sample depends on these and the seed alone, not on the worker, the process or what was
+    drawn before, so a resumed run and a run over several processes see the same pictures. An index beyond the last
+    picture starts over with other draws. pictures: those of the records, in their order; wherever they lie, cuts and
+    faces are the same, and pixels as data/pixels.py says. augmentations must begin with the cut to image_size.
+    """
+
+    def __init__(
+        self, records: list[Record], pictures: Pictures, image_size: int, seed: int, augmentations: list[Augmentation]
+    ):
+        self.records = records
+        self.pictures = pictures
+        self.image_size = image_size
+        self.seed = seed
+        self.augmentations = augmentations
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, keys: list[Key]) -> DrawnBatch:
+        canvases = None if self.pictures.cuts_later else _new_canvases(len(keys), self.image_size)
+        samples = []
+        for place, key in enumerate(keys):
+            samples.append(self._sample(key, None if canvases is None else canvases[place].numpy()))
+        numbers = [index % len(self) for _, index in keys]
+        return DrawnBatch(
+            images=None if canvases is None else canvases.permute(0, 3, 1, 2),
+            cuts=[(number, sample.cut) for number, sample in zip(numbers, samples)] if canvases is None else [],
+            colours=torch.from_numpy(np.stack([sample.colour for sample in samples])),
+            targets=collate_targets(samples),
+            unreadable=[self.records[i].path for i, sample in zip(numbers, samples) if sample.cut is None],
+        )
+
+    def draw(self, key: Key, height: int, width: int) -> Sample:
+        """The faces of a sample, and what becomes of the pixels of its picture, which has that size."""
+        epoch, index = key
+        record = self.records[index % len(self)]
+        sample = Sample(height, width, record.boxes, record.landmarks, record.has_landmarks, record.ignored)
+        return augment(sample, self.augmentations, np.random.default_rng([self.seed, epoch, index]))
+
+    def _sample(self, key: Key, canvas: np.ndarray | None) -> Sample:
+        """A sample whose pixels are on the canvas, where there is one."""
+        picture = self.pictures.open(key[1] % len(self))
+        if picture is not None:
+            sample = self.draw(key, picture.height, picture.width)
+            if picture.show(sample.cut, canvas):
+                return sample
+        return self._blank(canvas)
+
+    def _blank(self, canvas: np.ndarray | None) -> Sample:
+        """What stands in for a picture that cannot be decoded: mean colour and no faces."""
+        if canvas is not None:
+            canvas[:] = MEAN_BGR
+        none = np.zeros(0, dtype=bool)
+        boxes, landmarks = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
+        side = self.image_size
+        return Sample(side, side, boxes, landmarks, none, none, colour=SAME_COLOURS)
+
+
+def _new_canvases(pictures: int, side: int) -> Tensor:
+    """uint8 [B, S, S, 3], not initialised, that reaches the training process without a copy."""
+    shape = (pictures, side, side, 3)
+    if get_worker_info() is None:
+        return torch.from_numpy(np.empty(shape, np.uint8))  # numpy asks for huge pages, which saves page faults
+    # As torch's default_collate does it: in shared memory from the start.
+    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)))
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+
+
+def collate_targets(samples: list[Sample]) -> Targets:
+    """The faces of a batch in one flat list."""
+    faces = [len(sample.boxes) for sample in samples]
+    ignored = torch.from_numpy(np.concatenate([sample.ignored for sample in samples]))
+    return Targets(
+        picture=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(faces)),
+        boxes=torch.from_numpy(np.concatenate([sample.boxes for sample in samples])),
+        landmarks=torch.from_numpy(np.concatenate([sample.landmarks for sample in samples])),
+        has_landmarks=torch.from_numpy(np.concatenate([sample.has_landmarks for sample in samples])),
+        role=torch.where(ignored, IGNORED, FACE).to(torch.int8),
+        weights=torch.ones(sum(faces)),
+    )
+
+
+class TrainingLoader:
+    """Batches on the device, by processes that live through all epochs.
+
+    Call sampler.set_epoch before iterating, nothing else.
+    """
+
+    def __init__(self, dataset: WiderFaceDataset, sampler: EpochBatchSampler, num_workers: int, device: torch.device):
+        self._pictures = dataset.pictures
+        self._side = dataset.image_size
+        self._device = device
+        drawing = copy.copy(dataset)
+        drawing.pictures = dataset.pictures.for_loaders()
+        self.drawn = DataLoader(
+            drawing,
+            batch_size=None,  # a key of the sampler is a batch
+            sampler=sampler,
+            num_workers=num_workers,
+            worker_init_fn=_start_worker,
+            persistent_workers=num_workers > 0,
+            pin_memory=device.type == "cuda",
+            multiprocessing_context="fork" if num_workers and isinstance(drawing.pictures, RamPictures) and can_fork()
+            else None,
+            # Its own generator: the loader's draw of a base seed must not move the global one.
+            generator=torch.Generator(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.drawn)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for drawn in self.drawn:
+            if drawn.images is None:
+                images = self._pictures.show(drawn.cuts, self._side)
+            else:
+                images = drawn.images.to(self._device, non_blocking=True)
+            colours = drawn.colours.to(self._device, non_blocking=True)
+            yield Batch(recolour(images, colours), drawn.targets.to(self._device), drawn.unreadable)
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker: the workers are the parallelism."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
