@@ -22,17 +22,20 @@ MEAN = np.array(MEAN_BGR, np.float32)
 
 
 def distort(image: np.ndarray) -> np.ndarray:
-    """Brightness, contrast, saturation and hue of float32 [H, W, 3], each in half of the cases."""
+    """Brightness, contrast, saturation and hue of float32 [H, W, 3], each in half of the cases; SSD's, in place."""
     if random.randrange(2):
-        image = np.clip(image + random.uniform(-32, 32), 0, 255)
+        image += random.uniform(-32, 32)
     if random.randrange(2):
-        image = np.clip(image * random.uniform(0.5, 1.5), 0, 255)
-    image = cv2.cvtColor(image / 255, cv2.COLOR_BGR2HSV)
+        image *= random.uniform(0.5, 1.5)
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     if random.randrange(2):
-        image[..., 1] = np.clip(image[..., 1] * random.uniform(0.5, 1.5), 0, 1)
+        image[..., 1] *= random.uniform(0.5, 1.5)
     if random.randrange(2):
-        image[..., 0] = (image[..., 0] + random.uniform(-36, 36)) % 360
-    return cv2.cvtColor(image, cv2.COLOR_HSV2BGR) * 255
+        hue = image[..., 0]
+        hue += random.uniform(-18, 18)
+        hue[hue > 360] -= 360
+        hue[hue < 0] += 360
+    return cv2.cvtColor(image, cv2.COLOR_HSV2BGR)
 
 
 def crop(image: np.ndarray, boxes: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,7 +80,8 @@ class LineageDataset(Dataset):
             image = image[:, ::-1]
             boxes = np.stack([side - boxes[:, 2], boxes[:, 1], side - boxes[:, 0], boxes[:, 3]], axis=1)
             landmarks = landmarks * (-1, 1) + (side, 0)
-        image = cv2.resize(image, (self.image_size, self.image_size)) - MEAN
+        image = cv2.resize(image, (self.image_size, self.image_size))
+        image -= MEAN
         targets = np.concatenate([boxes / side, landmarks.reshape(-1, 10) / side, np.ones((len(boxes), 1))], axis=1)
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), targets.astype(np.float32)
 

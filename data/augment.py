@@ -54,6 +54,12 @@ class Cut(NamedTuple):
     reduction: int  #: 1, 2, 4 or 8: the part is at least so many times as large as it is shown
     mirrored: bool = False  #: the whole canvas, in the end
 
+    def margins(self) -> tuple[int, int, int, int]:
+        """What is left of the canvas above, below, left and right of the part, mirrored where it is."""
+        right = self.side - self.left - self.shown_width
+        sides = (right, self.left) if self.mirrored else (self.left, right)
+        return self.top, self.side - self.top - self.shown_height, *sides
+
 
 @dataclass
 class Sample:

@@ -1,12 +1,9 @@
 """Pixels of training samples: the part of a picture that a sample shows, resized onto its canvas, and its colours.
 
-The result is defined once: the part is averaged over blocks of `reduction` pixels, then resized by the triangle filter,
-which is plain bilinear interpolation where it enlarges and spans the pixels that it merges where it shrinks (as in
-Pillow, and as antialias=True in torchvision). The ways below lead there, and agree to the rounding of a level or two unless
-a JPEG is decoded at reduced scale, where the decoder averages the blocks:
-
-- on the CPU enlarging by OpenCV and shrinking by PyTorch, whichever is the faster there;
-- on a device by PyTorch, picture by picture, with sizes that the host knows, so that nothing waits for the device.
+The part is averaged over blocks of `reduction` pixels, then resized by the triangle filter, which is plain bilinear
+interpolation where it enlarges and spans the pixels that it merges where it shrinks (as in Pillow). On the CPU that is
+done in bytes, on a device in float32, picture by picture, with sizes that the host knows, so that nothing waits for the
+device. The two agree within two levels; where a JPEG is decoded at reduced scale, the decoder averages the blocks.
 """
 
 from io import BytesIO
@@ -93,47 +90,48 @@ class PictureFiles:
 
 
 def _resize_onto(canvas: np.ndarray, part: np.ndarray, cut: Cut) -> None:
-    """Resize the part (reduced already) to where it is shown, fill what it leaves with mean colour, mirror all."""
-    fills = cut.shown_height == cut.shown_width == cut.side
-    if cut.shown_height >= part.shape[0] and cut.shown_width >= part.shape[1]:
-        size = (cut.shown_width, cut.shown_height)
-        shown = cv2.resize(part, size, dst=canvas if fills else None, interpolation=cv2.INTER_LINEAR)
-    else:
-        pixels = torch.from_numpy(part).permute(2, 0, 1)[None]
-        shrunk = interpolate(pixels, (cut.shown_height, cut.shown_width), mode="bilinear", antialias=True)
-        shown = shrunk[0].permute(1, 2, 0).numpy()
-    if shown is not canvas:
-        bottom, right = cut.side - cut.top - cut.shown_height, cut.side - cut.left - cut.shown_width
-        cv2.copyMakeBorder(shown, cut.top, bottom, cut.left, right, cv2.BORDER_CONSTANT, dst=canvas, value=MEAN_BGR)
+    """Resize the part (reduced already) to where it is shown, mirrored if it is, and fill the rest with mean colour."""
+    # PyTorch resizes bytes fast only where it knows the layout as channels_last: a leading axis of one does that.
+    pixels = torch.from_numpy(part)[None].permute(0, 3, 1, 2)
+    shown = interpolate(pixels, (cut.shown_height, cut.shown_width), mode="bilinear", antialias=True)
+    shown = shown[0].permute(1, 2, 0).numpy()
     if cut.mirrored:
-        cv2.flip(canvas, 1, dst=canvas)
+        shown = cv2.flip(shown, 1)
+    top, bottom, left, right = cut.margins()
+    cv2.copyMakeBorder(shown, top, bottom, left, right, cv2.BORDER_CONSTANT, dst=canvas, value=MEAN_BGR)
 
 
 def cut_on_device(picture: Tensor, cut: Cut, canvas: Tensor) -> None:
     """Show a part of a picture, uint8 [H, W, 3], on a canvas of mean colour, uint8 [S, S, 3]; both on one device."""
-    part = picture[cut.y : cut.y + cut.height, cut.x : cut.x + cut.width].permute(2, 0, 1)[None].float()
+    part = picture[cut.y : cut.y + cut.height, cut.x : cut.x + cut.width][None].permute(0, 3, 1, 2).float()
     if cut.reduction > 1:
         part = avg_pool2d(part, cut.reduction)
     shown = interpolate(part, (cut.shown_height, cut.shown_width), mode="bilinear", antialias=True)
     if cut.mirrored:
         shown = shown.flip(3)
-    left = cut.side - cut.left - cut.shown_width if cut.mirrored else cut.left
-    place = canvas[cut.top : cut.top + cut.shown_height, left : left + cut.shown_width]
+    top, bottom, left, right = cut.margins()
+    place = canvas[top : cut.side - bottom, left : cut.side - right]
     place.copy_(shown[0].permute(1, 2, 0).round_().clamp_(0, 255))
 
 
 def recolour(images: Tensor, colours: Tensor) -> Tensor:
     """Change the colours of pictures: colours @ (B, G, R, 1), rounded and kept in 0..255.
 
-    uint8 [B, 3, H, W] and float32 [B, 3, 4] -> uint8 [B, 3, H, W] in channels_last. On the CPU by OpenCV, which takes a tenth of the time there; elsewhere by PyTorch. The two agree to a level.
+    uint8 [B, 3, H, W] and float32 [B, 3, 4] -> uint8 [B, 3, H, W] in channels_last. On the CPU by OpenCV, many times as
+    fast as PyTorch there.
     """
-    if images.device.type == "cpu":
-        result = np.empty((len(images), *images.shape[2:], 3), np.uint8)
-        for image, colour, out in zip(images.permute(0, 2, 3, 1).numpy(), colours.numpy(), result):
-            cv2.transform(image, colour, dst=out)
-        return torch.from_numpy(result).permute(0, 3, 1, 2)
+    if images.device.type != "cpu":
+        return recolour_on_device(images, colours)
+    result = np.empty((len(images), *images.shape[2:], 3), np.uint8)
+    for image, colour, out in zip(images.permute(0, 2, 3, 1).numpy(), colours.numpy(), result):
+        cv2.transform(image, colour, dst=out)
+    return torch.from_numpy(result).permute(0, 3, 1, 2)
+
+
+def recolour_on_device(images: Tensor, colours: Tensor) -> Tensor:
+    """As recolour, by PyTorch; the two agree within a level. No matrix product: a GPU may round those more coarsely."""
     blue, green, red = images.unbind(1)
-    factors = colours[..., None, None].unbind(2)
-    rows = [factors[0][:, row] * blue + factors[1][:, row] * green + factors[2][:, row] * red + factors[3][:, row]
+    of_blue, of_green, of_red, offset = colours[..., None, None].unbind(2)  # [B, 3, 1, 1] each
+    rows = [of_blue[:, row] * blue + of_green[:, row] * green + of_red[:, row] * red + offset[:, row]
             for row in range(3)]
     return torch.stack(rows, dim=-1).round_().clamp_(0, 255).byte().permute(0, 3, 1, 2)
