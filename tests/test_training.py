@@ -109,9 +109,12 @@ def test_a_run_leaves_the_promised_files(monkeypatch, flags, tmp_path):
         run(monkeypatch, flags)  # an earlier run is never overwritten
 
 
-@pytest.mark.parametrize("stop_after", [1, 3])
-def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(monkeypatch, flags, tmp_path, stop_after):
+@pytest.mark.parametrize("stop_after, loading", [
+    (1, []), (3, ["--num_workers", "1"]), (1, ["--cache", "ram"]), (3, ["--cache", "device"]),
+])
+def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(monkeypatch, flags, tmp_path, stop_after, loading):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    flags += [*loading, "--eval_every", "0"] if loading else []
     run(monkeypatch, [*flags, "--save_folder", str(whole)])
 
     write = train_v2.save_training_state
@@ -139,8 +142,11 @@ def test_accumulation_gives_the_gradients_of_the_large_batch(demo_set, teacher):
     """With the statistics of BatchNorm and of the feature term out of play: these are those of each part."""
     options = train_v2.parse_args(["--training_dataset", str(demo_set / "train" / "label.txt"), "--image_size", "64"])
     records, _ = train_v2.read_labels(options.training_dataset)
-    dataset = train_v2.WiderFaceDataset(records, 64, 0, train_v2.training_augmentations(64))
-    batch = next(iter(train_v2.make_loader(dataset, train_v2.EpochBatchSampler(len(records), 8, 0), 0)))
+    device = torch.device("cpu")
+    pictures = train_v2.open_pictures([record.path for record in records], "none", device)
+    dataset = train_v2.WiderFaceDataset(records, pictures, 64, 0, train_v2.training_augmentations(64))
+    sampler = train_v2.EpochBatchSampler(len(records), 8, 0)
+    batch = next(iter(train_v2.TrainingLoader(dataset, sampler, 0, device)))
     torch.manual_seed(0)
     taught = load_model(teacher)
     trainee = train_v2.Trainee(build_model("v2"), taught).eval()
@@ -204,6 +210,7 @@ def weights_before_training(flags: list[str]) -> dict[str, torch.Tensor]:
     (["--alpha", "1.5"], "alpha.*1.5.*0 to 1"),
     (["--batch-size", "many"], "batch_size.*'many' is no whole number"),
     (["--image_size", "100"], "multiple of 32"),
+    (["--cache", "disk"], "cache.*'disk'.*none.*ram.*device"),
     (["--no_such_flag", "1"], "no_such_flag"),
     (["--gpu", "77"], "GPU 77 is not there"),
     (["--gpu", "0,0"], "twice"),
