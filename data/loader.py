@@ -25,6 +25,9 @@ from utils.log import UserError
 
 Key = tuple[int, int]  #: epoch and index of a sample
 
+#: Bytes, just below glibc's limit for blocks that it keeps.
+LARGEST_KEPT = 32 * 2**20 - 2**16
+
 #: The colours of a picture as they are.
 SAME_COLOURS = np.eye(3, 4, dtype=np.float32)
 
@@ -174,6 +177,8 @@ class TrainingLoader:
         self._pictures = dataset.pictures
         self._side = dataset.image_size
         self._device = device
+        if num_workers == 0:
+            _keep_freed_memory()
         drawing = copy.copy(dataset)
         drawing.pictures = dataset.pictures.for_loaders()
         self.drawn = DataLoader(
@@ -207,3 +212,13 @@ def _start_worker(worker: int) -> None:
     """One thread a worker: the workers are the parallelism."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep the memory of a decoded picture for the next, in place of giving it back each time.
+
+    glibc keeps blocks up to the size of the largest that was freed, 32 MB at most; until then each picture costs a page
+    fault for every 4 kB.
+    """
+    np.empty(LARGEST_KEPT, np.uint8)
