@@ -6,14 +6,16 @@ drawn; the training process cuts there, and recolours.
 """
 
 import copy
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from data.augment import Augmentation, Cut, Sample, augment
 from data.cache import Pictures, RamPictures, can_fork
@@ -24,6 +26,12 @@ from data.widerface import Record
 from utils.log import UserError
 
 Key = tuple[int, int]  #: epoch and index of a sample
+
+#: Batches that a loader process draws ahead.
+PREFETCH = 2
+
+#: Where Linux keeps shared memory.
+SHARED_MEMORY = Path("/dev/shm")
 
 #: Bytes, just below glibc's limit for blocks that it keeps.
 LARGEST_KEPT = 32 * 2**20 - 2**16
@@ -104,14 +112,16 @@ class WiderFaceDataset(Dataset):
         return len(self.records)
 
     def __getitem__(self, keys: list[Key]) -> DrawnBatch:
-        canvases = None if self.pictures.cuts_later else _new_canvases(len(keys), self.image_size)
-        samples = []
-        for place, key in enumerate(keys):
-            samples.append(self._sample(key, None if canvases is None else canvases[place].numpy()))
+        return self.fill(new_canvases(1, len(keys), self.image_size)[0], keys)
+
+    def fill(self, canvases: Tensor, keys: list[Key]) -> DrawnBatch:
+        """A batch whose pixels are on the canvases, uint8 [B, S, S, 3], unless they are cut on the device later."""
+        samples = [self._sample(key, canvas) for key, canvas in zip(keys, canvases.numpy(), strict=True)]
         numbers = [index % len(self) for _, index in keys]
+        later = self.pictures.cuts_later
         return DrawnBatch(
-            images=None if canvases is None else canvases.permute(0, 3, 1, 2),
-            cuts=[(number, sample.cut) for number, sample in zip(numbers, samples)] if canvases is None else [],
+            images=None if later else canvases.permute(0, 3, 1, 2),
+            cuts=[(number, sample.cut) for number, sample in zip(numbers, samples)] if later else [],
             colours=torch.from_numpy(np.stack([sample.colour for sample in samples])),
             targets=collate_targets(samples),
             unreadable=[self.records[i].path for i, sample in zip(numbers, samples) if sample.cut is None],
@@ -124,8 +134,8 @@ class WiderFaceDataset(Dataset):
         sample = Sample(height, width, record.boxes, record.landmarks, record.has_landmarks, record.ignored)
         return augment(sample, self.augmentations, np.random.default_rng([self.seed, epoch, index]))
 
-    def _sample(self, key: Key, canvas: np.ndarray | None) -> Sample:
-        """A sample whose pixels are on the canvas, where there is one."""
+    def _sample(self, key: Key, canvas: np.ndarray) -> Sample:
+        """A sample whose pixels are on the canvas, unless they are cut later."""
         picture = self.pictures.open(key[1] % len(self))
         if picture is not None:
             sample = self.draw(key, picture.height, picture.width)
@@ -133,24 +143,18 @@ class WiderFaceDataset(Dataset):
                 return sample
         return self._blank(canvas)
 
-    def _blank(self, canvas: np.ndarray | None) -> Sample:
+    def _blank(self, canvas: np.ndarray) -> Sample:
         """What stands in for a picture that cannot be decoded: mean colour and no faces."""
-        if canvas is not None:
-            canvas[:] = MEAN_BGR
+        canvas[:] = MEAN_BGR
         none = np.zeros(0, dtype=bool)
         boxes, landmarks = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
         side = self.image_size
         return Sample(side, side, boxes, landmarks, none, none, colour=SAME_COLOURS)
 
 
-def _new_canvases(pictures: int, side: int) -> Tensor:
-    """uint8 [B, S, S, 3], not initialised, that reaches the training process without a copy."""
-    shape = (pictures, side, side, 3)
-    if get_worker_info() is None:
-        return torch.from_numpy(np.empty(shape, np.uint8))  # numpy asks for huge pages, which saves page faults
-    # As torch's default_collate does it: in shared memory from the start.
-    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)))
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+def new_canvases(batches: int, pictures: int, side: int) -> Tensor:
+    """uint8 [N, B, S, S, 3] for N batches, not initialised."""
+    return torch.from_numpy(np.empty((batches, pictures, side, side, 3), np.uint8))
 
 
 def collate_targets(samples: list[Sample]) -> Targets:
@@ -170,22 +174,31 @@ def collate_targets(samples: list[Sample]) -> Targets:
 class TrainingLoader:
     """Batches on the device, by processes that live through all epochs.
 
-    Call sampler.set_epoch before iterating, nothing else.
+    Call sampler.set_epoch before iterating, nothing else. Batches are drawn onto a ring of canvases, in shared memory
+    where there are processes: fresh memory for each would cost a page fault for every 4 kB of it. A canvas is drawn on
+    again when the batch after the next is asked for, and what is handed out is a copy, on the device or recoloured.
     """
 
     def __init__(self, dataset: WiderFaceDataset, sampler: EpochBatchSampler, num_workers: int, device: torch.device):
         self._pictures = dataset.pictures
         self._side = dataset.image_size
         self._device = device
-        if num_workers == 0:
-            _keep_freed_memory()
         drawing = copy.copy(dataset)
         drawing.pictures = dataset.pictures.for_loaders()
+        share = sampler.batch_size // sampler.world_size
+        # On their way are PREFETCH batches a process; one more is with the training loop, one about to be.
+        canvases = new_canvases(PREFETCH * num_workers + 2, share, 0 if drawing.pictures.cuts_later else self._side)
+        if num_workers:
+            _check_shared_memory(canvases.nbytes, num_workers)
+            canvases.share_memory_()
+        else:
+            _keep_freed_memory()
         self.drawn = DataLoader(
-            drawing,
+            _Ring(drawing, canvases),
             batch_size=None,  # a key of the sampler is a batch
-            sampler=sampler,
+            sampler=_Turns(sampler),
             num_workers=num_workers,
+            prefetch_factor=PREFETCH if num_workers else None,
             worker_init_fn=_start_worker,
             persistent_workers=num_workers > 0,
             pin_memory=device.type == "cuda",
@@ -206,6 +219,39 @@ class TrainingLoader:
                 images = drawn.images.to(self._device, non_blocking=True)
             colours = drawn.colours.to(self._device, non_blocking=True)
             yield Batch(recolour(images, colours), drawn.targets.to(self._device), drawn.unreadable)
+
+
+class _Turns(Sampler):
+    """The batches of a sampler, numbered."""
+
+    def __init__(self, sampler: EpochBatchSampler):
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[tuple[int, list[Key]]]:
+        return enumerate(self.sampler)
+
+
+class _Ring(Dataset):
+    """Batches drawn onto one canvas after the other."""
+
+    def __init__(self, dataset: WiderFaceDataset, canvases: Tensor):
+        self.dataset = dataset
+        self.canvases = canvases
+
+    def __getitem__(self, turn: tuple[int, list[Key]]) -> DrawnBatch:
+        number, keys = turn
+        return self.dataset.fill(self.canvases[number % len(self.canvases)], keys)
+
+
+def _check_shared_memory(needed: int, num_workers: int) -> None:
+    """UserError where the system's shared memory is too small; a container often has 64 MB of it."""
+    if SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free < needed:
+        raise UserError(f"--num_workers {num_workers} needs {needed / 1e6:,.0f} MB in {SHARED_MEMORY}, "
+                        f"{shutil.disk_usage(SHARED_MEMORY).free / 1e6:,.0f} MB are free: take fewer workers, or give "
+                        "the container more (docker run --shm-size)")
 
 
 def _start_worker(worker: int) -> None:

@@ -60,7 +60,7 @@ class SizedPicture(NamedTuple):
     height: int
     width: int
 
-    def show(self, cut: Cut, canvas: None) -> bool:
+    def show(self, cut: Cut, canvas: np.ndarray) -> bool:
         """Leaves it to the device."""
         return True
 

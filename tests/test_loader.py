@@ -1,13 +1,15 @@
 """Records -> samples -> batches: every draw can be repeated, whoever makes it and wherever the pictures lie."""
 
 import pickle
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from data import cache
+from data import cache, loader
 from data.augment import training_augmentations
 from data.cache import CACHES, DEVICE, FILES, RAM, open_pictures
 from data.config import MEAN_BGR
@@ -67,7 +69,7 @@ def make_loader(dataset, batch_size=4, num_workers=0) -> TrainingLoader:
 def whole_epochs(loader, epochs=(0, 1)) -> list:
     batches = []
     for epoch in epochs:
-        loader.drawn.sampler.set_epoch(epoch)
+        loader.drawn.sampler.sampler.set_epoch(epoch)
         batches += list(loader)
     return batches
 
@@ -237,6 +239,23 @@ def test_workers_see_the_same_pictures_as_the_main_process(records, place):
 def test_loader_processes_get_nothing_that_lies_on_the_device(records):
     dataset = make_dataset(records, DEVICE)
     assert len(pickle.dumps(dataset.pictures.for_loaders())) < 1000 < dataset.pictures.buffer.numel()
+
+
+def test_too_little_shared_memory_is_told(records, monkeypatch):
+    monkeypatch.setattr(loader.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    monkeypatch.setattr(loader, "SHARED_MEMORY", Path(records[0].path).parent)
+    with pytest.raises(UserError, match="--num_workers 2 needs 0 MB in .*, 0 MB are free: .*--shm-size"):
+        make_loader(make_dataset(records), num_workers=2)
+    make_loader(make_dataset(records), num_workers=0)
+
+
+def test_batches_outlive_the_canvases_they_were_drawn_on(records):
+    """There are fewer canvases than batches here."""
+    dataset = make_dataset(records[:8])
+    batches = whole_epochs(make_loader(dataset, 1, num_workers=1))
+    again = whole_epochs(make_loader(dataset, 1))
+    for a, b in zip(batches, again, strict=True):
+        assert_same(a, b)
 
 
 def test_memory_that_is_not_there_is_refused_before_anything_is_decoded(records, monkeypatch):
