@@ -150,28 +150,30 @@ class RandomCrop:
         """Move the faces to the canvas; corner: left and top of the square."""
         size = np.array([sample.width, sample.height])
         reduction = self._reduction(side, np.minimum(corner + side, size) - np.maximum(corner, 0))
-        # Whole pixels of the reduced picture, so that decoding at reduced scale shows exactly the same part.
-        corner = corner - corner % reduction
-        start = np.maximum(corner, 0)
-        end = np.minimum(corner + side, size)
-        part = end - end % reduction - start
+        x, width, left, shown_width = self._place(int(corner[0]), side, sample.width, reduction)
+        y, height, top, shown_height = self._place(int(corner[1]), side, sample.height, reduction)
 
-        zoom = self.image_size / side
-        # Whole pixels on the canvas; the faces are moved by the factors that result, so they stay exact.
-        shown = np.maximum(np.rint(part * zoom), 1).astype(int)
-        place = np.rint((start - corner) * zoom).astype(int).clip(max=self.image_size - shown)
-        factor = (shown / part).astype(np.float32)
-        shift = (place - factor * start).astype(np.float32)
-        numbers = np.concatenate([start, part, place, shown]).tolist()
+        factor = np.array([shown_width / width, shown_height / height], np.float32)
+        shift = ((left, top) - factor * (x, y)).astype(np.float32)
         moved = replace(
             sample,
             height=self.image_size,
             width=self.image_size,
-            boxes=sample.boxes * np.tile(factor, 2) + np.tile(shift, 2),
+            boxes=sample.boxes * factor[[0, 1, 0, 1]] + shift[[0, 1, 0, 1]],
             landmarks=sample.landmarks * factor + shift,
-            cut=Cut(*numbers, self.image_size, reduction),
+            cut=Cut(x, y, width, height, left, top, shown_width, shown_height, self.image_size, reduction),
         )
-        return clip_faces(moved, np.concatenate([place, place + shown]).astype(np.float32))
+        return clip_faces(moved, np.array([left, top, left + shown_width, top + shown_height], np.float32))
+
+    def _place(self, start: int, side: int, length: int, reduction: int) -> tuple[int, int, int, int]:
+        """Along one axis of a picture of that length: start and size of the part, and of where it is shown."""
+        # Whole pixels of the reduced picture, so that decoding at reduced scale shows exactly the same part.
+        start -= start % reduction
+        first, end = max(start, 0), min(start + side, length)
+        part = end - end % reduction - first
+        # Whole pixels on the canvas; the faces are moved by the factors that result, so they stay exact.
+        shown = max(round(part * self.image_size / side), 1)
+        return first, part, min(round((first - start) * self.image_size / side), self.image_size - shown), shown
 
     def _reduction(self, side: int, part: np.ndarray) -> int:
         """The largest by which nothing has to be enlarged afterwards, and which leaves something of the part."""
