@@ -56,7 +56,7 @@ def crop(image: np.ndarray, boxes: np.ndarray, landmarks: np.ndarray) -> tuple[n
 
 
 class LineageDataset(Dataset):
-    """float32 pictures [3, S, S] without their mean, and float32 [n, 15]: box, landmarks as shares of the side, label."""
+    """float32 [3, S, S] without its mean, and float32 [n, 15]: box and landmarks as shares of the side, and a label."""
 
     def __init__(self, records: list[Record], image_size: int):
         self.records = records

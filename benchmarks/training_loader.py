@@ -3,15 +3,17 @@
     python -m benchmarks.training_loader --training_dataset data/widerface/train/label.txt
     python -m benchmarks.training_loader --longer_side 1024     # drawn pictures, where there are no others
 
-Writes training_loader.csv and .json to --output_folder. "Lineage" hands over float32 batches without their mean; "ours"
-uint8 batches and the colours that the device then gives them; "ours, coloured" has done that on the CPU, as it is where
-there is no GPU. "Decoding alone" reads and decodes each picture whole. A pass is all pictures once, in batches; passes
-take turns. Everything runs with one thread a process: without loader processes it is what one core does.
+Writes training_loader.csv and .json to --output_folder. "Decoding alone" reads and decodes each picture whole.
+"Lineage" hands over float32 batches without their mean; "ours" uint8 batches and the colours that the device will give
+them; "ours, ready" is what the training loop gets, on its device and recoloured there, without a GPU by the same core. A
+pass is all pictures once, in batches; passes take turns. Everything runs with one thread a process: without loader
+processes it is what one core does.
 """
 
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,11 +24,12 @@ import torch
 from benchmarks.lineage_loader import make_lineage_loader
 from benchmarks.timing import ratio, spread, take_turns
 from data.augment import training_augmentations
-from data.cache import FILES, RAM, open_pictures
+from data.cache import CACHES, DEVICE, FILES, RAM, open_pictures
 from data.demo import write_demo_set
 from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
 from data.widerface import Record, read_labels
 from utils.arguments import ArgumentParser, number
+from utils.distributed import parse_devices
 from utils.files import read_picture
 from utils.log import UserError, run_script
 from utils.tables import Row, print_table, write_table
@@ -34,9 +37,7 @@ from utils.tables import Row, print_table, write_table
 #: How many times as fast as the lineage's this project wants our loader to be, both on one core.
 WANTED_SPEED_UP = 3.0
 
-DECODING, LINEAGE, OURS, COLOURED = "decoding alone", "lineage", "ours", "ours, coloured"
-
-MEASURED_CACHES = (FILES, RAM)
+DECODING, LINEAGE, OURS, READY = "decoding alone", "lineage", "ours", "ours, ready"
 
 #: Of pictures that are scaled and encoded anew.
 JPEG_QUALITY = 90
@@ -51,7 +52,7 @@ def choose_records(label_path: Path | None, pictures: int, longer_side: int | No
     longer_side: to which each is scaled, as a JPEG of JPEG_QUALITY in `folder`.
     """
     if label_path is None:
-        write_demo_set(folder / "drawn", train_pictures=pictures, val_pictures=12)
+        write_demo_set(folder / "drawn", train_pictures=pictures * 5 // 4 + 1, val_pictures=12)  # some without faces
         label_path = folder / "drawn" / "train" / "label.txt"
     with_faces = [record for record in read_labels(label_path)[0] if not record.ignored.all()]
     chosen = with_faces[:: max(1, len(with_faces) // pictures)][:pictures]
@@ -72,37 +73,60 @@ def _scale(record: Record, longer_side: int, path: Path) -> Record:
 
 
 def compare_loaders(
-    records: list[Record], image_size: int, batch_size: int, workers: list[int], rounds: int
+    records: list[Record], image_size: int, batch_size: int, workers: list[int], rounds: int, device: torch.device
 ) -> list[Row]:
     """A row for each loader and number of loader processes; all see the same pictures, in whole batches.
 
-    From here on this process has one thread, for OpenCV and PyTorch.
+    device: where "ours, ready" delivers, and where --cache device keeps its pictures if it is a GPU.
     """
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
     batch_size = min(batch_size, len(records))
     records = records[: len(records) // batch_size * batch_size]
-    pictures = {cache: open_pictures([record.path for record in records], cache, CPU) for cache in MEASURED_CACHES}
+    caches = (FILES, RAM) if device.type == "cpu" else CACHES
     rows = []
-    for count in workers:
-        passes = {DECODING: partial(decode_all, records)} if count == 0 else {}
-        passes[LINEAGE] = partial(exhaust, make_lineage_loader(records, image_size, batch_size, count))
-        for cache in MEASURED_CACHES:
-            dataset = WiderFaceDataset(records, pictures[cache], image_size, SEED, training_augmentations(image_size))
-            loader = TrainingLoader(dataset, EpochBatchSampler(len(records), batch_size, SEED), count, CPU)
-            passes[name_of(OURS, cache)] = partial(exhaust, loader.drawn)
-            passes[name_of(COLOURED, cache)] = partial(exhaust, loader)
-        times = take_turns(passes, rounds)
-        for name, milliseconds in times.items():
-            speed = spread([1000 * len(records) / time for time in milliseconds])
-            faster = ratio(times[LINEAGE], milliseconds)
-            rows.append({
-                "loader": name, "workers": count, "pictures": len(records), "image size": image_size,
-                "batch size": batch_size, "rounds": rounds, "pictures/s": speed.median,
-                "lower quartile": speed.lower, "upper quartile": speed.upper, "times as fast": faster.median,
-                "ratio lower quartile": faster.lower, "ratio upper quartile": faster.upper,
+    with one_thread():
+        pictures = {cache: open_pictures([record.path for record in records], cache, device) for cache in caches}
+        for count in workers:
+            passes = {DECODING: partial(decode_all, records)} if count == 0 else {}
+            passes[LINEAGE] = partial(exhaust, make_lineage_loader(records, image_size, batch_size, count))
+            for cache in caches:
+                augmentations = training_augmentations(image_size)
+                dataset = WiderFaceDataset(records, pictures[cache], image_size, SEED, augmentations)
+                loader = TrainingLoader(dataset, EpochBatchSampler(len(records), batch_size, SEED), count, device)
+                if cache != DEVICE:  # whose processes hand over no pixels
+                    passes[name_of(OURS, cache)] = partial(exhaust, loader.drawn)
+                passes[name_of(READY, cache)] = partial(exhaust, loader, device)
+            rows += describe(take_turns(passes, rounds), {
+                "workers": count, "pictures": len(records), "image size": image_size, "batch size": batch_size,
+                "device": str(device), "rounds": rounds,
             })
     return rows
+
+
+def describe(times: dict[str, list[float]], setting: Row) -> list[Row]:
+    """A row for each loader from the milliseconds of its passes; ratios are taken round by round."""
+    rows = []
+    for name, milliseconds in times.items():
+        speed = spread([1000 * setting["pictures"] / time for time in milliseconds])
+        faster = ratio(times[LINEAGE], milliseconds)
+        rows.append({
+            "loader": name, **setting, "pictures/s": speed.median, "lower quartile": speed.lower,
+            "upper quartile": speed.upper, "times as fast": faster.median, "ratio lower quartile": faster.lower,
+            "ratio upper quartile": faster.upper,
+        })
+    return rows
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenCV and PyTorch with one thread in this process, for a while."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def name_of(loader: str, cache: str) -> str:
@@ -114,9 +138,12 @@ def decode_all(records: list[Record]) -> None:
         read_picture(record.path)
 
 
-def exhaust(loader: Iterable) -> None:
+def exhaust(loader: Iterable, device: torch.device = CPU) -> None:
+    """Take every batch, and wait until the device has the last."""
     for _ in loader:
         pass
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def loader_table(rows: list[Row]) -> list[Row]:
@@ -132,7 +159,7 @@ def loader_table(rows: list[Row]) -> list[Row]:
 def loader_verdict(rows: list[Row]) -> str:
     """In one line: whether our loader is WANTED_SPEED_UP times as fast as the lineage's."""
     ours = [row for row in rows if row["loader"] == OURS]
-    told = ", ".join(f"{row['times as fast']:.2f} times ({row['workers']} processes)" for row in ours)
+    told = ", ".join(f"{row['times as fast']:.2f} times with {row['workers']} loader processes" for row in ours)
     answer = "is" if ours[0]["times as fast"] >= WANTED_SPEED_UP else "is not"
     return f"our loader {answer} {WANTED_SPEED_UP:g} times as fast as the lineage's here: {told}"
 
@@ -147,6 +174,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--batch_size", type=number(int, 1), default=32)
     add("--workers", type=number(int, 0), nargs="+", default=[0], help="numbers of loader processes, each measured")
     add("--rounds", type=number(int, 1), default=7)
+    add("--gpu", default="cpu", help="number of the GPU that gets the batches, or cpu")
     add("--output_folder", type=Path, default="./results/v2/")
     return parser.parse_args(arguments)
 
@@ -155,7 +183,10 @@ def main() -> None:
     options = parse_args()
     with tempfile.TemporaryDirectory() as folder:
         records = choose_records(options.training_dataset, options.pictures, options.longer_side, Path(folder))
-        rows = compare_loaders(records, options.image_size, options.batch_size, options.workers, options.rounds)
+        device = parse_devices(options.gpu)[0]
+        rows = compare_loaders(
+            records, options.image_size, options.batch_size, options.workers, options.rounds, device
+        )
     write_table(rows, options.output_folder / "training_loader")
     print_table(loader_table(rows))
     print(f"medians and quartiles of {options.rounds} passes in turn over {rows[0]['pictures']} pictures, batches of "

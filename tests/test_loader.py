@@ -264,7 +264,7 @@ def test_memory_that_is_not_there_is_refused_before_anything_is_decoded(records,
     monkeypatch.setattr(cache, "read_picture", lambda path: None)
     monkeypatch.setattr(cache, "free_memory", lambda place: needed - 1)
     for place in (RAM, DEVICE):
-        with pytest.raises(UserError, match=rf"--cache {place} needs 0.0 GB for 10 pictures, and 0.0 GB are free \(cpu"):
+        with pytest.raises(UserError, match=rf"--cache {place} needs 0.0 GB for 10 pictures, and 0.0 GB are free"):
             open_pictures(paths, place, CPU)
     monkeypatch.setattr(cache, "free_memory", lambda place: needed)
     open_pictures(paths, RAM, CPU)
