@@ -7,7 +7,7 @@ comes from the numpy Generator handed in.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import cv2
@@ -72,7 +72,8 @@ class Sample:
     has_landmarks: np.ndarray  #: bool [n]
     ignored: np.ndarray  #: bool [n], regions that are neither face nor background
     cut: Cut | None = None
-    colour: np.ndarray | None = None  #: float32 [3, 4]: new BGR = colour @ (B, G, R, 1), rounded and kept in 0..255
+    #: float32 [3, 4]: new BGR = colour @ (B, G, R, 1), rounded and kept in 0..255.
+    colour: np.ndarray = field(default_factory=lambda: np.eye(3, 4, dtype=np.float32))
 
 
 Augmentation = Callable[[Sample, np.random.Generator], Sample]

@@ -105,6 +105,7 @@ def open_pictures(paths: list[str], cache: str, device: torch.device) -> Picture
     place = CPU if cache == RAM else device
     bytes_needed = 3 * int(sizes.prod(axis=1).sum())
     _check_memory(cache, len(paths), bytes_needed, place)
+    distributed.wait_for_all()  # else one would see less free because another fills its buffer already
     pictures = (RamPictures if cache == RAM else DevicePictures)(sizes, _allocate(bytes_needed, place))
     for index, pixels in enumerate(_in_threads(read_picture, paths, "pictures decoded")):
         if pixels is not None and pixels.shape[:2] == tuple(sizes[index]):

@@ -36,9 +36,6 @@ SHARED_MEMORY = Path("/dev/shm")
 #: Bytes, just below glibc's limit for blocks that it keeps.
 LARGEST_KEPT = 32 * 2**20 - 2**16
 
-#: The colours of a picture as they are.
-SAME_COLOURS = np.eye(3, 4, dtype=np.float32)
-
 
 class EpochBatchSampler(Sampler):
     """Batches of (epoch, index) keys: each epoch its own permutation by seed, cut into global batches.
@@ -149,7 +146,7 @@ class WiderFaceDataset(Dataset):
         none = np.zeros(0, dtype=bool)
         boxes, landmarks = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
         side = self.image_size
-        return Sample(side, side, boxes, landmarks, none, none, colour=SAME_COLOURS)
+        return Sample(side, side, boxes, landmarks, none, none)
 
 
 def new_canvases(batches: int, pictures: int, side: int) -> Tensor:

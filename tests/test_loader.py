@@ -13,7 +13,7 @@ from data import cache, loader
 from data.augment import training_augmentations
 from data.cache import CACHES, DEVICE, FILES, RAM, open_pictures
 from data.config import MEAN_BGR
-from data.loader import SAME_COLOURS, EpochBatchSampler, TrainingLoader, WiderFaceDataset
+from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
 from data.targets import FACE, IGNORED
 from data.widerface import Record
 from utils.files import write_picture
@@ -153,11 +153,19 @@ def test_the_device_gets_the_colours_that_were_drawn(records):
     keys = [(0, index) for index in range(4)]
     (drawn,), (batch,) = [dataset[keys]], make_loader(dataset)
     order = [index for _, index in next(iter(EpochBatchSampler(4, 4, seed=1)))]
-    assert not np.array_equal(drawn.colours[0], SAME_COLOURS)
+    assert drawn.colours.unique(dim=0).shape[0] == 4
     for place, index in enumerate(order):
         image = drawn.images[index].permute(1, 2, 0).numpy()
         painted = cv2.transform(image, drawn.colours[index].numpy())
         np.testing.assert_array_equal(batch.images[place].permute(1, 2, 0).numpy(), painted)
+
+
+def test_without_a_change_of_colours_they_stay(records):
+    dataset = make_dataset(records[:4])
+    dataset.augmentations = dataset.augmentations[:1]
+    (batch,) = make_loader(dataset)
+    order = next(iter(EpochBatchSampler(4, 4, seed=1)))
+    assert torch.equal(batch.images, dataset[order].images)
 
 
 @pytest.mark.parametrize("pictures, batch_size", [(64, 8), (67, 8), (8, 8)])

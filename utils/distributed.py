@@ -137,6 +137,12 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def sum_over_processes(values: Tensor) -> Tensor:
     """The sum of `values` over all processes, on each of them; `values` itself is not changed."""
     if not dist.is_initialized():
