@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data.augment import CROP_SCALES, training_augmentations
+from data.cache import CACHES, open_pictures
 from data.config import STRIDES
 from data.download import FOLDER_HELP
-from data.widerface import EpochBatchSampler, WiderFaceDataset, make_loader, read_labels
+from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
+from data.widerface import read_labels
 from layers.anchors import make_anchors
 from layers.criterion import Criterion
 from layers.distillation import Trainee
@@ -86,6 +88,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--compile", action="store_true", help="torch.compile student and teacher, which takes minutes at the start")
     add("--gpu", default="0", help="GPU numbers such as 0 or 0,1; cpu (cpu,cpu: two processes) trains without")
     add("--num_workers", type=number(int, 0), default=4, help="loader processes per GPU")
+    add("--cache", choices=CACHES, default="none", help="keep all pictures, decoded, in main memory or on the device")
     add("--seed", type=number(int, 0), default=0)
     add("--eval_every", type=number(int, 0), default=10, help="epochs between AP measurements, 0 for never")
     add("--eval_protocol", choices=PROTOCOLS, default="vga", help="how pictures are scaled for that AP")
@@ -150,10 +153,11 @@ def train(options: Namespace) -> None:
     records, report = read_labels(options.training_dataset)
     distributed.say(str(report))
     augmentations = training_augmentations(options.image_size, options.crop_scales)
-    dataset = WiderFaceDataset(records, options.image_size, options.seed, augmentations)
+    pictures = open_pictures([record.path for record in records], options.cache, device)
+    dataset = WiderFaceDataset(records, pictures, options.image_size, options.seed, augmentations)
     rank, world_size = distributed.rank(), distributed.world_size()
     sampler = EpochBatchSampler(len(dataset), options.batch_size, options.seed, rank, world_size)
-    loader = make_loader(dataset, sampler, options.num_workers)
+    loader = TrainingLoader(dataset, sampler, options.num_workers, device)
     validation_folder = find_validation_set(options)
 
     torch.manual_seed(options.seed)

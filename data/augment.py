@@ -1,11 +1,14 @@
-"""Augmentations of one picture. Each is a callable (sample, rng) -> sample that moves the faces with the pixels.
+"""Augmentations of one picture. Each is a callable (sample, rng) -> sample that moves the faces.
 
-Pixels stay uint8 throughout. Coordinates are continuous: pixel column i covers i .. i + 1, so a picture of width W
-spans 0 .. W. All randomness comes from the numpy Generator handed in.
+They see no pixels: they say which part of the picture the sample shows, how it lies on the canvas and what happens to
+its colours, and data/pixels.py does that, so that no pixel is decoded or touched which the sample does not show.
+Coordinates are continuous: pixel column i covers i .. i + 1, so a picture of width W spans 0 .. W. All randomness
+comes from the numpy Generator handed in.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,20 +32,48 @@ CROP_SCALES = (0.3, 0.45, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 #: at scale 0.3) is then missed in 14 % of the draws: those crops are negatives.
 CROP_TRIES = 30
 
+#: Divisors by which a JPEG can be decoded at reduced scale.
+REDUCTIONS = (8, 4, 2)
+
 #: Rows B, G, R; luma weights of ITU-R BT.601.
 LUMA_BGR = np.array([0.114, 0.587, 0.299])
 
 
+class Cut(NamedTuple):
+    """Which part of a picture a square sample shows, and where on its canvas; whole pixels of the one and the other."""
+
+    x: int  #: of the picture; multiples of reduction, as are width and height
+    y: int
+    width: int
+    height: int
+    left: int  #: of the canvas; what the part does not cover is mean colour
+    top: int
+    shown_width: int
+    shown_height: int
+    side: int  #: of the canvas
+    reduction: int  #: 1, 2, 4 or 8: the part is at least so many times as large as it is shown
+    mirrored: bool = False  #: the whole canvas, in the end
+
+    def margins(self) -> tuple[int, int, int, int]:
+        """What is left of the canvas above, below, left and right of the part, mirrored where it is."""
+        right = self.side - self.left - self.shown_width
+        sides = (right, self.left) if self.mirrored else (self.left, right)
+        return self.top, self.side - self.top - self.shown_height, *sides
+
+
 @dataclass
 class Sample:
-    """One picture with its faces, in pixels of that picture."""
+    """The faces of a picture, in its pixels or, once it is cut, in those of the canvas; what becomes of the pixels."""
 
-    image: np.ndarray  #: uint8 [H, W, 3], BGR
+    height: int  #: of the picture, or of the canvas once it is cut
+    width: int
     boxes: np.ndarray  #: float32 [n, 4], xyxy
     landmarks: np.ndarray  #: float32 [n, 5, 2], (x, y): left eye, right eye, nose, left and right mouth corner as seen
     has_landmarks: np.ndarray  #: bool [n]
     ignored: np.ndarray  #: bool [n], regions that are neither face nor background
-    unreadable: str = ""  #: path of the picture file where it could not be decoded
+    cut: Cut | None = None
+    #: float32 [3, 4]: new BGR = colour @ (B, G, R, 1), rounded and kept in 0..255.
+    colour: np.ndarray = field(default_factory=lambda: np.eye(3, 4, dtype=np.float32))
 
 
 Augmentation = Callable[[Sample, np.random.Generator], Sample]
@@ -82,7 +113,7 @@ def clip_faces(sample: Sample, window: np.ndarray) -> Sample:
 
 
 class RandomCrop:
-    """Cut a square of one of `scales` times the short side and resize it to image_size x image_size.
+    """Cut a square of one of `scales` times the short side, to be resized to image_size x image_size.
 
     What the square covers beyond the picture is filled with the mean colour. Positions that keep a face are preferred,
     and so are scales at which some face of the picture can be kept: a close-up cut out of one large face would teach
@@ -94,11 +125,10 @@ class RandomCrop:
         self.scales = np.array(scales)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        height, width = sample.image.shape[:2]
         faces = sample.boxes[~sample.ignored]
-        side = self._draw_side(min(height, width), faces, rng)
-        left, top = self._draw_corner(height, width, side, faces, rng)
-        return self._cut(sample, left, top, side)
+        side = self._draw_side(min(sample.height, sample.width), faces, rng)
+        corner = self._draw_corner(sample.height, sample.width, side, faces, rng)
+        return self._cut(sample, corner, side)
 
     def _draw_side(self, short_side: int, faces: np.ndarray, rng: np.random.Generator) -> int:
         sides = np.maximum(np.rint(self.scales * short_side), 1).astype(int)
@@ -117,38 +147,45 @@ class RandomCrop:
         keeps_face = (visible_share(faces, windows[:, None]) >= KEEP_VISIBLE).any(axis=1)
         return corners[keeps_face.argmax() if keeps_face.any() else -1]
 
-    def _cut(self, sample: Sample, left: int, top: int, side: int) -> Sample:
-        """Resize the part of the picture under the square, alone, and set it on the canvas."""
-        height, width = sample.image.shape[:2]
-        x, shown_width = max(left, 0), min(left + side, width) - max(left, 0)
-        y, shown_height = max(top, 0), min(top + side, height) - max(top, 0)
-        zoom = self.image_size / side
-        # Whole pixels on the canvas; the faces are moved by the factors that result, so they stay exact.
-        size = np.maximum(np.rint(np.array([shown_width, shown_height]) * zoom), 1).astype(int)
-        start = np.rint(np.array([x - left, y - top]) * zoom).astype(int).clip(max=self.image_size - size)
-        end = self.image_size - start - size
+    def _cut(self, sample: Sample, corner: np.ndarray, side: int) -> Sample:
+        """Move the faces to the canvas; corner: left and top of the square."""
+        size = np.array([sample.width, sample.height])
+        reduction = self._reduction(side, np.minimum(corner + side, size) - np.maximum(corner, 0))
+        x, width, left, shown_width = self._place(int(corner[0]), side, sample.width, reduction)
+        y, height, top, shown_height = self._place(int(corner[1]), side, sample.height, reduction)
 
-        part = cv2.resize(
-            sample.image[y : y + shown_height, x : x + shown_width],
-            (int(size[0]), int(size[1])),
-            interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR,
-        )
-        image = cv2.copyMakeBorder(
-            part, int(start[1]), int(end[1]), int(start[0]), int(end[0]), cv2.BORDER_CONSTANT, value=MEAN_BGR
-        )
-        factor = (size / (shown_width, shown_height)).astype(np.float32)
-        shift = (start - factor * (x, y)).astype(np.float32)
+        factor = np.array([shown_width / width, shown_height / height], np.float32)
+        shift = ((left, top) - factor * (x, y)).astype(np.float32)
         moved = replace(
             sample,
-            image=image,
-            boxes=sample.boxes * np.tile(factor, 2) + np.tile(shift, 2),
+            height=self.image_size,
+            width=self.image_size,
+            boxes=sample.boxes * factor[[0, 1, 0, 1]] + shift[[0, 1, 0, 1]],
             landmarks=sample.landmarks * factor + shift,
+            cut=Cut(x, y, width, height, left, top, shown_width, shown_height, self.image_size, reduction),
         )
-        return clip_faces(moved, np.concatenate([start, start + size]).astype(np.float32))
+        return clip_faces(moved, np.array([left, top, left + shown_width, top + shown_height], np.float32))
+
+    def _place(self, start: int, side: int, length: int, reduction: int) -> tuple[int, int, int, int]:
+        """Along one axis of a picture of that length: start and size of the part, and of where it is shown."""
+        # Whole pixels of the reduced picture, so that decoding at reduced scale shows exactly the same part.
+        start -= start % reduction
+        first, end = max(start, 0), min(start + side, length)
+        part = end - end % reduction - first
+        # Whole pixels on the canvas; the faces are moved by the factors that result, so they stay exact.
+        shown = max(round(part * self.image_size / side), 1)
+        return first, part, min(round((first - start) * self.image_size / side), self.image_size - shown), shown
+
+    def _reduction(self, side: int, part: np.ndarray) -> int:
+        """The largest by which nothing has to be enlarged afterwards, and which leaves something of the part."""
+        for reduction in REDUCTIONS:
+            if side >= reduction * self.image_size and part.min() >= 2 * reduction:
+                return reduction
+        return 1
 
 
 class HorizontalFlip:
-    """Mirror the picture with the given probability; the left landmarks become the right ones."""
+    """Mirror the canvas with the given probability; the left landmarks become the right ones."""
 
     def __init__(self, probability: float = 0.5):
         self.probability = probability
@@ -156,15 +193,15 @@ class HorizontalFlip:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() >= self.probability:
             return sample
-        width = sample.image.shape[1]
+        width = sample.width
         left, top, right, bottom = sample.boxes.T
         landmarks = sample.landmarks[:, MIRRORED_LANDMARKS]
         landmarks[..., 0] = width - landmarks[..., 0]
         return replace(
             sample,
-            image=cv2.flip(sample.image, 1),
             boxes=np.stack([width - right, top, width - left, bottom], axis=1),
             landmarks=landmarks,
+            cut=sample.cut._replace(mirrored=not sample.cut.mirrored),
         )
 
 
@@ -182,7 +219,7 @@ class ColourJitter:
     grey_probability = 0.05
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return replace(sample, image=cv2.transform(sample.image, self.draw_matrix(rng)))
+        return replace(sample, colour=self.draw_matrix(rng))
 
     def draw_matrix(self, rng: np.random.Generator) -> np.ndarray:
         """float32 [3, 4]: new BGR = matrix @ (B, G, R, 1)."""
@@ -205,7 +242,7 @@ class ColourJitter:
 
 
 def training_augmentations(image_size: int, crop_scales: Sequence[float] = CROP_SCALES) -> list[Augmentation]:
-    """What a training picture goes through, in order: colour last, where the fewest pixels are left."""
+    """What a training picture goes through, in order: cut before anything else."""
     return [RandomCrop(image_size, crop_scales), HorizontalFlip(), ColourJitter()]
 
 

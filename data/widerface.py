@@ -1,25 +1,16 @@
-"""WIDER FACE's training set: label.txt -> records -> augmented samples -> batches.
+"""WIDER FACE's training set: label.txt -> records.
 
 The folder: label.txt, the pictures under images/EVENT/NAME.jpg beside it, and optionally ignore.txt.
 """
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from data.augment import Augmentation, Sample, augment
-from data.config import MEAN_BGR
-from data.targets import FACE, IGNORED, Targets
-from utils.files import read_picture
 from utils.log import UserError
 
 #: Numbers a face line may hold: the box, the box with five landmarks of three numbers, and that with a score.
@@ -235,114 +226,3 @@ def _group_by_picture(names: list[str], images: Path, labels: _LabelFile, region
         path = str(images / name)
         records.append(Record(path, boxes[rows], landmarks[rows], has_landmarks[rows], ignored[rows]))
     return records
-
-
-class WiderFaceDataset(Dataset):
-    """Augmented training samples of image_size x image_size.
-
-    A key is (epoch, index): the sample depends on these and the seed alone, not on the worker, the process or what was
-    drawn before, so a resumed run and a run over several processes see the same pictures. An index beyond the last
-    picture starts over with other draws. augmentations must end in pictures of image_size.
-    """
-
-    def __init__(self, records: list[Record], image_size: int, seed: int, augmentations: list[Augmentation]):
-        self.records = records
-        self.image_size = image_size
-        self.seed = seed
-        self.augmentations = augmentations
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        record = self.records[index % len(self.records)]
-        image = read_picture(record.path)
-        if image is None:
-            return self._blank(record.path)
-        sample = Sample(image, record.boxes, record.landmarks, record.has_landmarks, record.ignored)
-        return augment(sample, self.augmentations, np.random.default_rng([self.seed, epoch, index]))
-
-    def _blank(self, path: str) -> Sample:
-        """What stands in for a picture that cannot be decoded: mean colour, no faces, and its path."""
-        image = np.full((self.image_size, self.image_size, 3), MEAN_BGR, dtype=np.uint8)
-        none = np.zeros(0, dtype=bool)
-        boxes, landmarks = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
-        return Sample(image, boxes, landmarks, none, none, unreadable=path)
-
-
-class EpochBatchSampler(Sampler):
-    """Batches of (epoch, index) keys: each epoch its own permutation by seed, cut into global batches.
-
-    Of every global batch of batch_size pictures a process takes its own contiguous part, so that all processes together
-    see what one would. The last, incomplete batch is left out; a set smaller than one batch is repeated to fill one.
-    """
-
-    def __init__(self, pictures: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
-        if batch_size % world_size:
-            raise UserError(f"a batch of {batch_size} cannot be shared equally by {world_size} processes")
-        self.pictures = pictures
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration goes through."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return max(1, self.pictures // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(max(self.pictures, self.batch_size))
-        share = self.batch_size // self.world_size
-        for batch in range(len(self)):
-            start = batch * self.batch_size + self.rank * share
-            yield [(self.epoch, int(index)) for index in order[start : start + share]]
-
-
-class Batch(NamedTuple):
-    """What the loader hands to the training loop."""
-
-    images: Tensor  #: uint8 [B, 3, S, S], BGR, in channels_last memory format
-    targets: Targets
-    unreadable: list[str]  #: paths of pictures that could not be decoded and are mean colour instead
-
-
-def collate(samples: list[Sample]) -> Batch:
-    """Samples of one size -> a batch with all their faces in one flat list."""
-    # Channels last is how pictures are decoded: a view, where the other order would cost a pass over all pixels.
-    images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
-    faces = [len(sample.boxes) for sample in samples]
-    ignored = torch.from_numpy(np.concatenate([sample.ignored for sample in samples]))
-    targets = Targets(
-        picture=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(faces)),
-        boxes=torch.from_numpy(np.concatenate([sample.boxes for sample in samples])),
-        landmarks=torch.from_numpy(np.concatenate([sample.landmarks for sample in samples])),
-        has_landmarks=torch.from_numpy(np.concatenate([sample.has_landmarks for sample in samples])),
-        role=torch.where(ignored, IGNORED, FACE).to(torch.int8),
-        weights=torch.ones(sum(faces)),
-    )
-    return Batch(images, targets, [sample.unreadable for sample in samples if sample.unreadable])
-
-
-def make_loader(dataset: WiderFaceDataset, sampler: EpochBatchSampler, num_workers: int) -> DataLoader:
-    """A loader whose workers live through all epochs: call sampler.set_epoch before iterating, nothing else."""
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=num_workers,
-        collate_fn=collate,
-        worker_init_fn=_start_worker,
-        persistent_workers=num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        # Its own generator: the loader's draw of a base seed must not move the global one.
-        generator=torch.Generator(),
-    )
-
-
-def _start_worker(worker: int) -> None:
-    """One thread a worker: the workers are the parallelism."""
-    cv2.setNumThreads(0)

@@ -14,7 +14,9 @@ import torch
 from torch.nn.functional import kl_div, log_softmax
 
 from data.augment import training_augmentations
-from data.widerface import EpochBatchSampler, WiderFaceDataset, make_loader, read_labels
+from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
+from data.pixels import PictureFiles
+from data.widerface import read_labels
 from layers.anchors import make_anchors
 from layers.distillation import face_probability
 from layers.matcher import assign
@@ -28,8 +30,10 @@ HEIGHTS = (0, 8, 12, 16, 24, 48, SIDE + 1)
 def main(label_path: str, teacher_path: str, student_path: str) -> None:
     teacher, student = load_model(teacher_path), load_model(student_path)
     records, _ = read_labels(label_path)
-    dataset = WiderFaceDataset(records, SIDE, SEED, training_augmentations(SIDE))
-    loader = make_loader(dataset, EpochBatchSampler(len(dataset), PICTURES, SEED), num_workers=0)
+    pictures = PictureFiles([record.path for record in records])
+    dataset = WiderFaceDataset(records, pictures, SIDE, SEED, training_augmentations(SIDE))
+    sampler = EpochBatchSampler(len(dataset), PICTURES, SEED)
+    loader = TrainingLoader(dataset, sampler, num_workers=0, device=torch.device("cpu"))
     anchors = make_anchors(SIDE, SIDE)
     shares = {power: torch.zeros(5) for power in (1, 2)}
     probabilities = torch.zeros(3, len(HEIGHTS) - 1)  # anchors, sums of the teacher's and of the student's

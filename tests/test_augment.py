@@ -1,10 +1,14 @@
 """Augmentations: faces move with the pixels, and the visibility rule at its thresholds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from data.augment import (
     ColourJitter,
+    Cut,
     HorizontalFlip,
     RandomCrop,
     Sample,
@@ -14,20 +18,33 @@ from data.augment import (
     visible_share,
 )
 from data.config import MEAN_BGR, MIN_FACE_PIXELS
+from data.pixels import DecodedPicture, recolour
 
 
-def make_sample(width, height, boxes=(), ignored=None, colour=(10, 20, 30)):
-    """A plain picture whose faces are rectangles, with landmarks well inside each."""
+def make_sample(width, height, boxes=(), ignored=None):
+    """Faces with landmarks well inside each."""
     boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     inner = np.array([[0.25, 0.375], [0.75, 0.375], [0.5, 0.625], [0.375, 0.75], [0.625, 0.75]], dtype=np.float32)
     landmarks = boxes[:, None, :2] + inner * (boxes[:, None, 2:] - boxes[:, None, :2])
     ignored = np.zeros(len(boxes), bool) if ignored is None else np.array(ignored, dtype=bool)
-    image = np.full((height, width, 3), colour, dtype=np.uint8)
-    return Sample(image, boxes, landmarks, ~ignored, ignored)
+    return Sample(height, width, boxes, landmarks, ~ignored, ignored)
+
+
+def make_canvas(side, boxes=()):
+    """The whole of a square picture, as it is."""
+    return replace(make_sample(side, side, boxes), cut=Cut(0, 0, side, side, 0, 0, side, side, side, 1))
+
+
+def show(sample: Sample, picture: np.ndarray) -> np.ndarray:
+    """The pixels of a sample that is cut out of a picture."""
+    canvas = np.empty((sample.cut.side, sample.cut.side, 3), np.uint8)
+    assert DecodedPicture(picture).show(sample.cut, canvas)
+    return canvas
 
 
 def assert_same(a: Sample, b: Sample):
-    for name in ("image", "boxes", "landmarks", "has_landmarks", "ignored"):
+    assert a.cut == b.cut
+    for name in ("boxes", "landmarks", "has_landmarks", "ignored"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
 
 
@@ -87,61 +104,67 @@ def test_visible_share_of_boxes_without_area_is_zero():
     assert visible_share(boxes, WINDOW).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("width, height", [(64, 48), (33, 17), (1, 1)])
-def test_flip_twice_is_identity(width, height):
+@pytest.mark.parametrize("side", [64, 33, 1])
+def test_flip_twice_is_identity(side):
     rng = np.random.default_rng(0)
-    sample = make_sample(width, height, [[0, 0, 1, 1], [0.25, 0, 0.75, 1]])
-    sample.image = rng.integers(0, 256, sample.image.shape, dtype=np.uint8)
+    sample = make_canvas(side, [[0, 0, 1, 1], [0.25, 0, 0.75, 1]])
+    picture = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
     flip = HorizontalFlip(probability=1.0)
-    assert_same(flip(flip(sample, rng), rng), sample)
+    once = flip(sample, rng)
+    np.testing.assert_array_equal(show(once, picture), picture[:, ::-1])
+    assert_same(flip(once, rng), sample)
 
 
 def test_flip_swaps_the_sides_of_the_landmarks():
-    sample = make_sample(100, 80, [[10, 20, 30, 60]])
-    sample.image[20:60, 10:30] = 255
+    sample = make_canvas(100, [[10, 20, 30, 60]])
+    picture = np.zeros((100, 100, 3), np.uint8)
+    picture[20:60, 10:30] = 255
     flipped = HorizontalFlip(probability=1.0)(sample, np.random.default_rng(0))
     assert flipped.boxes.tolist() == [[70, 20, 90, 60]]
-    assert (flipped.image[20:60, 70:90] == 255).all() and (flipped.image == 255).sum() == 40 * 20 * 3
+    image = show(flipped, picture)
+    assert (image[20:60, 70:90] == 255).all() and (image == 255).sum() == 40 * 20 * 3
     left_eye, right_eye, nose, left_mouth, right_mouth = flipped.landmarks[0]
     assert left_eye[0] < nose[0] < right_eye[0] and left_mouth[0] < nose[0] < right_mouth[0]
     np.testing.assert_allclose(left_eye, [100 - sample.landmarks[0, 1, 0], sample.landmarks[0, 1, 1]])
 
 
 def test_flip_happens_with_its_probability():
-    sample = make_sample(4, 4)
-    sample.image[:, 0] = 255
+    sample = make_canvas(4)
     rng = np.random.default_rng(0)
     flip = HorizontalFlip(0.5)
-    flips = sum(flip(sample, rng).image[0, 3, 0] == 255 for _ in range(1000))
+    flips = sum(flip(sample, rng).cut.mirrored for _ in range(1000))
     assert 450 < flips < 550
 
 
 @pytest.mark.parametrize("width, height", [(250, 180), (101, 253), (64, 64), (240, 31), (1, 1)])
 def test_crop_moves_faces_exactly_with_the_pixels(width, height):
     """Blue holds x and green y of the source, so each pixel of the crop tells where it came from."""
-    whole = make_sample(width, height, [[0, 0, width, height]], ignored=[True], colour=(0, 0, 0))
-    whole.image[..., 0] = np.arange(width)
-    whole.image[..., 1] = np.arange(height)[:, None]
+    whole = make_sample(width, height, [[0, 0, width, height]], ignored=[True])
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[..., 0] = np.arange(width)
+    picture[..., 1] = np.arange(height)[:, None]
     whole.landmarks[0] = [[0, 0], [width, height], [0, height], [width, 0], [width / 2, height / 2]]
     crop = RandomCrop(96)
     for seed in range(40):
         result = crop(whole, np.random.default_rng(seed))
-        assert result.image.shape == (96, 96, 3) and result.image.dtype == np.uint8
+        image = show(result, picture)
+        assert (result.height, result.width) == (96, 96)
         left, top, right, bottom = result.boxes[0].round().astype(int)
         np.testing.assert_array_equal(result.boxes[0], [left, top, right, bottom])
 
         shown = np.zeros((96, 96), bool)
         shown[top:bottom, left:right] = True
-        assert (result.image[~shown] == MEAN_BGR).all()
-        assert (result.image[shown, 2] == 0).all()
+        assert (image[~shown] == MEAN_BGR).all()
+        assert (image[shown, 2] == 0).all()
 
         start, end = result.landmarks[0, 0], result.landmarks[0, 1]
         zoom = (end - start) / (width, height)
         source_x = (np.arange(left, right) + 0.5 - start[0]) / zoom[0] - 0.5
         source_y = (np.arange(top, bottom) + 0.5 - start[1]) / zoom[1] - 0.5
-        # Rounding to a level, and half a pixel more where resizing repeats the border.
-        assert np.abs(result.image[top:bottom, left:right, 0] - source_x).max() < 1.02
-        assert np.abs(result.image[top:bottom, left:right, 1] - source_y[:, None]).max() < 1.02
+        # Rounding to a level, half a pixel more where resizing repeats the border, and on shrinking the part of the
+        # filter that the border cuts off.
+        for channel, source, step in ((0, source_x, 1 / zoom[0]), (1, source_y[:, None], 1 / zoom[1])):
+            assert np.abs(image[top:bottom, left:right, channel] - source).max() < 1.02 + 0.25 * max(step - 1, 0)
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.5])
@@ -154,17 +177,19 @@ def test_a_crop_has_the_side_asked_for(scale):
 
 
 def test_cropped_face_lies_under_its_box():
-    sample = make_sample(320, 240, [[100, 60, 160, 130]], colour=(0, 0, 0))
-    sample.image[60:130, 100:160] = 255
+    sample = make_sample(320, 240, [[100, 60, 160, 130]])
+    picture = np.zeros((240, 320, 3), np.uint8)
+    picture[60:130, 100:160] = 255
     crop = RandomCrop(160)
     widths = []
     for seed in range(60):
         result = crop(sample, np.random.default_rng(seed))
+        image = show(result, picture)
         for left, top, right, bottom in result.boxes.astype(int):
-            assert (result.image[top + 2 : bottom - 2, left + 2 : right - 2] == 255).all()
-            result.image[max(top - 3, 0) : bottom + 3, max(left - 3, 0) : right + 3] = 0
+            assert (image[top + 2 : bottom - 2, left + 2 : right - 2] == 255).all()
+            image[max(top - 3, 0) : bottom + 3, max(left - 3, 0) : right + 3] = 0
             widths.append(right - left)
-        assert result.image.max() < 255
+        assert image.max() < 255
     assert min(widths) < 40 and max(widths) > 100
 
 
@@ -203,9 +228,13 @@ def test_tiny_faces_are_not_zoomed_out_of_sight():
 )
 def test_boundary_cases(width, height, boxes):
     augmentations = training_augmentations(64)
+    picture = np.zeros((height, width, 3), np.uint8)
     for seed in range(8):
         sample = augment(make_sample(width, height, boxes), augmentations, np.random.default_rng(seed))
-        assert sample.image.shape == (64, 64, 3) and sample.image.dtype == np.uint8
+        cut = sample.cut
+        assert (cut.x, cut.y) >= (0, 0) and cut.x + cut.width <= width and cut.y + cut.height <= height
+        assert not any(number % cut.reduction for number in cut[:4]) and min(cut.width, cut.height) > 0
+        show(sample, picture)
         rows = len(sample.boxes)
         assert sample.boxes.shape == (rows, 4) and sample.boxes.dtype == np.float32
         assert sample.landmarks.shape == (rows, 5, 2) and sample.landmarks.dtype == np.float32
@@ -224,16 +253,22 @@ def test_same_generator_same_sample():
     assert_same(draw(), draw())
 
 
+def paint(sample: Sample, pixels: np.ndarray) -> np.ndarray:
+    """The colours of a sample put on uint8 [H, W, 3]."""
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    return recolour(images, torch.from_numpy(sample.colour)[None])[0].permute(1, 2, 0).numpy()
+
+
 def test_colour_leaves_faces_alone_and_stays_near():
-    sample = make_sample(20, 20, [[2, 2, 12, 12]], colour=(60, 120, 180))
+    sample = make_sample(20, 20, [[2, 2, 12, 12]])
+    pixel = np.array([[[60, 120, 180]]], np.uint8)
     jitter = ColourJitter()
     rng = np.random.default_rng(0)
     colours = []
     for _ in range(200):
         result = jitter(sample, rng)
-        assert result.image.dtype == np.uint8 and result.image.shape == sample.image.shape
         np.testing.assert_array_equal(result.boxes, sample.boxes)
-        colours.append(result.image[0, 0].astype(float))
+        colours.append(paint(result, pixel)[0, 0].astype(float))
     colours = np.array(colours)
     grey = (np.ptp(colours, axis=1) <= 1).mean()
     assert 0.01 < grey < 0.12
@@ -246,18 +281,17 @@ def test_colour_keeps_grey_grey_under_saturation_and_hue():
     jitter.brightness, jitter.contrast = 0.0, (1.0, 1.0)
     ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
     sample = make_sample(16, 16)
-    sample.image = ramp
     for seed in range(20):
-        result = jitter(sample, np.random.default_rng(seed)).image
+        result = paint(jitter(sample, np.random.default_rng(seed)), ramp)
         assert np.abs(result.astype(int) - ramp).max() <= 1
 
 
 def test_colour_saturates_instead_of_wrapping():
     jitter = ColourJitter()
     for value in (0, 255):
-        sample = make_sample(4, 4, colour=(value,) * 3)
+        pixel = np.full((1, 1, 3), value, np.uint8)
         for seed in range(50):
             matrix = jitter.draw_matrix(np.random.default_rng(seed)).astype(float)
             expected = np.clip(matrix @ [value, value, value, 1], 0, 255)
-            result = jitter(sample, np.random.default_rng(seed)).image[0, 0]
+            result = paint(jitter(make_sample(4, 4), np.random.default_rng(seed)), pixel)[0, 0].astype(float)
             assert np.abs(result - expected).max() <= 1

@@ -14,8 +14,10 @@ from torch import nn
 import demo
 import train_v2
 from data.augment import training_augmentations
+from data.cache import FILES, open_pictures
 from data.demo import write_demo_set
-from data.widerface import EpochBatchSampler, WiderFaceDataset, make_loader, read_labels
+from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
+from data.widerface import read_labels
 from layers.anchors import make_anchors
 from layers.criterion import TEACHER_TERMS, Criterion
 from layers.distillation import Trainee
@@ -118,9 +120,12 @@ def test_a_run_leaves_the_promised_files(monkeypatch, flags, tmp_path):
         run(monkeypatch, flags)  # an earlier run is never overwritten
 
 
-@pytest.mark.parametrize("stop_after", [1, 3])
-def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(monkeypatch, flags, tmp_path, stop_after):
+@pytest.mark.parametrize("stop_after, loading", [
+    (1, []), (3, ["--num_workers", "1"]), (1, ["--cache", "ram"]), (3, ["--cache", "device"]),
+])
+def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(monkeypatch, flags, tmp_path, stop_after, loading):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    flags += [*loading, "--eval_every", "0"] if loading else []
     run(monkeypatch, [*flags, "--save_folder", str(whole)])
 
     write = train_v2.save_training_state
@@ -148,8 +153,10 @@ def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(monkeypatch, flags, t
 def batch(demo_set):
     """Eight pictures of 64 px as the loader hands them over."""
     records, _ = read_labels(demo_set / "train" / "label.txt")
-    dataset = WiderFaceDataset(records, 64, 0, training_augmentations(64))
-    return next(iter(make_loader(dataset, EpochBatchSampler(len(records), 8, 0), 0)))
+    device = torch.device("cpu")
+    pictures = open_pictures([record.path for record in records], FILES, device)
+    dataset = WiderFaceDataset(records, pictures, 64, 0, training_augmentations(64))
+    return next(iter(TrainingLoader(dataset, EpochBatchSampler(len(records), 8, 0), 0, device)))
 
 
 def make_step(teacher, **settings) -> TrainingStep:
@@ -219,6 +226,7 @@ def test_a_step_on_a_gpu_never_waits_for_it(teacher, batch):
         module.cuda()
     step.average = WeightAverage(step.model.network, 0.9)
     step.anchors = step.anchors.cuda()
+    batch = batch._replace(images=batch.images.cuda(), targets=batch.targets.to("cuda"))
     step(batch, torch.Generator(), mixes=True, measure_gradients=True)
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -274,6 +282,7 @@ def weights_before_training(flags: list[str]) -> dict[str, torch.Tensor]:
     (["--alpha", "1.5"], "alpha.*1.5.*0 to 1"),
     (["--batch-size", "many"], "batch_size.*'many' is no whole number"),
     (["--image_size", "100"], "multiple of 32"),
+    (["--cache", "disk"], "cache.*'disk'.*none.*ram.*device"),
     (["--no_such_flag", "1"], "no_such_flag"),
     (["--gpu", "77"], "GPU 77 is not there"),
     (["--gpu", "0,0"], "twice"),

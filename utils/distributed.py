@@ -146,6 +146,12 @@ def share_gradients(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def sum_over_processes(values: Tensor) -> Tensor:
     """The sum of `values` over all processes, on each of them; `values` itself is not changed."""
     if not dist.is_initialized():

@@ -1,0 +1,198 @@
+"""Our training loader against the lineage's: the same pictures, in turn, pictures a second by number of processes.
+
+    python -m benchmarks.training_loader --training_dataset data/widerface/train/label.txt
+    python -m benchmarks.training_loader --longer_side 1024     # drawn pictures, where there are no others
+
+Writes training_loader.csv and .json to --output_folder. "Decoding alone" reads and decodes each picture whole.
+"Lineage" hands over float32 batches without their mean; "ours" uint8 batches and the colours that the device will give
+them; "ours, ready" is what the training loop gets, on its device and recoloured there, without a GPU by the same core. A
+pass is all pictures once, in batches; passes take turns. Everything runs with one thread a process: without loader
+processes it is what one core does.
+"""
+
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import torch
+
+from benchmarks.lineage_loader import make_lineage_loader
+from benchmarks.timing import ratio, spread, take_turns
+from data.augment import training_augmentations
+from data.cache import CACHES, DEVICE, FILES, RAM, open_pictures
+from data.demo import write_demo_set
+from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
+from data.widerface import Record, read_labels
+from utils.arguments import ArgumentParser, number
+from utils.distributed import parse_devices
+from utils.files import read_picture
+from utils.log import UserError, run_script
+from utils.tables import Row, print_table, write_table
+
+#: How many times as fast as the lineage's this project wants our loader to be, both on one core.
+WANTED_SPEED_UP = 3.0
+
+DECODING, LINEAGE, OURS, READY = "decoding alone", "lineage", "ours", "ours, ready"
+
+#: Of pictures that are scaled and encoded anew.
+JPEG_QUALITY = 90
+
+SEED = 0
+CPU = torch.device("cpu")
+
+
+def choose_records(label_path: Path | None, pictures: int, longer_side: int | None, folder: Path) -> list[Record]:
+    """Readable pictures with faces, evenly spread over a set, or drawn ones without a set.
+
+    longer_side: to which each is scaled, as a JPEG of JPEG_QUALITY in `folder`.
+    """
+    if label_path is None:
+        write_demo_set(folder / "drawn", train_pictures=pictures * 5 // 4 + 1, val_pictures=12)  # some without faces
+        label_path = folder / "drawn" / "train" / "label.txt"
+    with_faces = [record for record in read_labels(label_path)[0] if not record.ignored.all()]
+    chosen = with_faces[:: max(1, len(with_faces) // pictures)][:pictures]
+    if longer_side is None:
+        return chosen
+    return [_scale(record, longer_side, folder / f"{place}.jpg") for place, record in enumerate(chosen)]
+
+
+def _scale(record: Record, longer_side: int, path: Path) -> Record:
+    picture = read_picture(record.path)
+    if picture is None:
+        raise UserError(f"cannot read {record.path}: leave it out of the set that is measured")
+    factor = longer_side / max(picture.shape[:2])
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    resized = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=interpolation)
+    cv2.imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tofile(path)
+    return replace(record, path=str(path), boxes=record.boxes * factor, landmarks=record.landmarks * factor)
+
+
+def compare_loaders(
+    records: list[Record], image_size: int, batch_size: int, workers: list[int], rounds: int, device: torch.device
+) -> list[Row]:
+    """A row for each loader and number of loader processes; all see the same pictures, in whole batches.
+
+    device: where "ours, ready" delivers, and where --cache device keeps its pictures if it is a GPU.
+    """
+    batch_size = min(batch_size, len(records))
+    records = records[: len(records) // batch_size * batch_size]
+    caches = (FILES, RAM) if device.type == "cpu" else CACHES
+    rows = []
+    with one_thread():
+        pictures = {cache: open_pictures([record.path for record in records], cache, device) for cache in caches}
+        for count in workers:
+            passes = {DECODING: partial(decode_all, records)} if count == 0 else {}
+            passes[LINEAGE] = partial(exhaust, make_lineage_loader(records, image_size, batch_size, count))
+            for cache in caches:
+                augmentations = training_augmentations(image_size)
+                dataset = WiderFaceDataset(records, pictures[cache], image_size, SEED, augmentations)
+                loader = TrainingLoader(dataset, EpochBatchSampler(len(records), batch_size, SEED), count, device)
+                if cache != DEVICE:  # whose processes hand over no pixels
+                    passes[name_of(OURS, cache)] = partial(exhaust, loader.drawn)
+                passes[name_of(READY, cache)] = partial(exhaust, loader, device)
+            rows += describe(take_turns(passes, rounds), {
+                "workers": count, "pictures": len(records), "image size": image_size, "batch size": batch_size,
+                "device": str(device), "rounds": rounds,
+            })
+    return rows
+
+
+def describe(times: dict[str, list[float]], setting: Row) -> list[Row]:
+    """A row for each loader from the milliseconds of its passes; ratios are taken round by round."""
+    rows = []
+    for name, milliseconds in times.items():
+        speed = spread([1000 * setting["pictures"] / time for time in milliseconds])
+        faster = ratio(times[LINEAGE], milliseconds)
+        rows.append({
+            "loader": name, **setting, "pictures/s": speed.median, "lower quartile": speed.lower,
+            "upper quartile": speed.upper, "times as fast": faster.median, "ratio lower quartile": faster.lower,
+            "ratio upper quartile": faster.upper,
+        })
+    return rows
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenCV and PyTorch with one thread in this process, for a while."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+
+
+def name_of(loader: str, cache: str) -> str:
+    return loader if cache == FILES else f"{loader}, --cache {cache}"
+
+
+def decode_all(records: list[Record]) -> None:
+    for record in records:
+        read_picture(record.path)
+
+
+def exhaust(loader: Iterable, device: torch.device = CPU) -> None:
+    """Take every batch, and wait until the device has the last."""
+    for _ in loader:
+        pass
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def loader_table(rows: list[Row]) -> list[Row]:
+    """For the eye: a row for each loader and number of processes."""
+    return [{
+        "loader": row["loader"], "workers": str(row["workers"]), "pictures/s": row["pictures/s"],
+        "quartiles": f"{row['lower quartile']:.0f}-{row['upper quartile']:.0f}",
+        "times the lineage's": row["times as fast"],
+        "ratio quartiles": f"{row['ratio lower quartile']:.2f}-{row['ratio upper quartile']:.2f}",
+    } for row in rows]
+
+
+def loader_verdict(rows: list[Row]) -> str:
+    """In one line: whether our loader is WANTED_SPEED_UP times as fast as the lineage's."""
+    ours = [row for row in rows if row["loader"] == OURS]
+    told = ", ".join(f"{row['times as fast']:.2f} times with {row['workers']} loader processes" for row in ours)
+    answer = "is" if ours[0]["times as fast"] >= WANTED_SPEED_UP else "is not"
+    return f"our loader {answer} {WANTED_SPEED_UP:g} times as fast as the lineage's here: {told}"
+
+
+def parse_args(arguments: list[str] | None = None) -> Namespace:
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--training_dataset", type=Path, help="label.txt with images/ beside it (default: pictures drawn for it)")
+    add("--longer_side", type=number(int, 64), help="scale the pictures to this and encode them anew")
+    add("--pictures", type=number(int, 1), default=64, help="of the set, evenly spread, whole batches of them")
+    add("--image_size", type=number(int, 64), default=640, help="side of the training pictures")
+    add("--batch_size", type=number(int, 1), default=32)
+    add("--workers", type=number(int, 0), nargs="+", default=[0], help="numbers of loader processes, each measured")
+    add("--rounds", type=number(int, 1), default=7)
+    add("--gpu", default="cpu", help="number of the GPU that gets the batches, or cpu")
+    add("--output_folder", type=Path, default="./results/v2/")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    options = parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        records = choose_records(options.training_dataset, options.pictures, options.longer_side, Path(folder))
+        device = parse_devices(options.gpu)[0]
+        rows = compare_loaders(
+            records, options.image_size, options.batch_size, options.workers, options.rounds, device
+        )
+    write_table(rows, options.output_folder / "training_loader")
+    print_table(loader_table(rows))
+    print(f"medians and quartiles of {options.rounds} passes in turn over {rows[0]['pictures']} pictures, batches of "
+          f"{rows[0]['batch size']}, samples of {options.image_size} px, one thread a process")
+    print(loader_verdict(rows))
+
+
+if __name__ == "__main__":
+    run_script(main)

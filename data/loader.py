@@ -1,0 +1,267 @@
+"""The training loader: records and pictures -> augmented samples -> batches on the device.
+
+What a sample shows is drawn from its labels and the size of its picture (data/augment.py), before anything is decoded.
+Loader processes then fill uint8 batches (data/pixels.py), or, where the pictures lie on the device, hand over what was
+drawn; the training process cuts there, and recolours.
+"""
+
+import copy
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from data.augment import Augmentation, Cut, Sample, augment
+from data.cache import Pictures, RamPictures, can_fork
+from data.config import MEAN_BGR
+from data.pixels import recolour
+from data.targets import FACE, IGNORED, Targets
+from data.widerface import Record
+from utils.log import UserError
+
+Key = tuple[int, int]  #: epoch and index of a sample
+
+#: Batches that a loader process draws ahead.
+PREFETCH = 2
+
+#: Where Linux keeps shared memory.
+SHARED_MEMORY = Path("/dev/shm")
+
+#: Bytes, just below glibc's limit for blocks that it keeps.
+LARGEST_KEPT = 32 * 2**20 - 2**16
+
+
+class EpochBatchSampler(Sampler):
+    """Batches of (epoch, index) keys: each epoch its own permutation by seed, cut into global batches.
+
+    Of every global batch of batch_size pictures a process takes its own contiguous part, so that all processes together
+    see what one would. The last, incomplete batch is left out; a set smaller than one batch is repeated to fill one.
+    """
+
+    def __init__(self, pictures: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
+        if batch_size % world_size:
+            raise UserError(f"a batch of {batch_size} cannot be shared equally by {world_size} processes")
+        self.pictures = pictures
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration goes through."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(1, self.pictures // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(max(self.pictures, self.batch_size))
+        share = self.batch_size // self.world_size
+        for batch in range(len(self)):
+            start = batch * self.batch_size + self.rank * share
+            yield [(self.epoch, int(index)) for index in order[start : start + share]]
+
+
+class DrawnBatch(NamedTuple):
+    """What a loader process hands over."""
+
+    images: Tensor | None  #: uint8 [B, 3, S, S], BGR, in channels_last; None where the device is to cut
+    cuts: list[tuple[int, Cut | None]]  #: for the device: picture of each sample and its part, none if unreadable
+    colours: Tensor  #: float32 [B, 3, 4]
+    targets: Targets
+    unreadable: list[str]  #: paths of pictures that could not be decoded and are mean colour instead
+
+
+class Batch(NamedTuple):
+    """What the training loop gets, on its device."""
+
+    images: Tensor  #: uint8 [B, 3, S, S], BGR, in channels_last memory format
+    targets: Targets
+    unreadable: list[str]  #: as above
+
+
+class WiderFaceDataset(Dataset):
+    """Batches of augmented training samples of image_size x image_size, by the keys of their samples.
+
+    A key is (epoch, index): the sample depends on these and the seed alone, not on the worker, the process or what was
+    drawn before, so a resumed run and a run over several processes see the same pictures. An index beyond the last
+    picture starts over with other draws. pictures: those of the records, in their order; wherever they lie, cuts and
+    faces are the same, and pixels as data/pixels.py says. augmentations must begin with the cut to image_size.
+    """
+
+    def __init__(
+        self, records: list[Record], pictures: Pictures, image_size: int, seed: int, augmentations: list[Augmentation]
+    ):
+        self.records = records
+        self.pictures = pictures
+        self.image_size = image_size
+        self.seed = seed
+        self.augmentations = augmentations
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, keys: list[Key]) -> DrawnBatch:
+        return self.fill(new_canvases(1, len(keys), self.image_size)[0], keys)
+
+    def fill(self, canvases: Tensor, keys: list[Key]) -> DrawnBatch:
+        """A batch whose pixels are on the canvases, uint8 [B, S, S, 3], unless they are cut on the device later."""
+        samples = [self._sample(key, canvas) for key, canvas in zip(keys, canvases.numpy(), strict=True)]
+        numbers = [index % len(self) for _, index in keys]
+        later = self.pictures.cuts_later
+        return DrawnBatch(
+            images=None if later else canvases.permute(0, 3, 1, 2),
+            cuts=[(number, sample.cut) for number, sample in zip(numbers, samples)] if later else [],
+            colours=torch.from_numpy(np.stack([sample.colour for sample in samples])),
+            targets=collate_targets(samples),
+            unreadable=[self.records[i].path for i, sample in zip(numbers, samples) if sample.cut is None],
+        )
+
+    def draw(self, key: Key, height: int, width: int) -> Sample:
+        """The faces of a sample, and what becomes of the pixels of its picture, which has that size."""
+        epoch, index = key
+        record = self.records[index % len(self)]
+        sample = Sample(height, width, record.boxes, record.landmarks, record.has_landmarks, record.ignored)
+        return augment(sample, self.augmentations, np.random.default_rng([self.seed, epoch, index]))
+
+    def _sample(self, key: Key, canvas: np.ndarray) -> Sample:
+        """A sample whose pixels are on the canvas, unless they are cut later."""
+        picture = self.pictures.open(key[1] % len(self))
+        if picture is not None:
+            sample = self.draw(key, picture.height, picture.width)
+            if picture.show(sample.cut, canvas):
+                return sample
+        return self._blank(canvas)
+
+    def _blank(self, canvas: np.ndarray) -> Sample:
+        """What stands in for a picture that cannot be decoded: mean colour and no faces."""
+        canvas[:] = MEAN_BGR
+        none = np.zeros(0, dtype=bool)
+        boxes, landmarks = np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
+        side = self.image_size
+        return Sample(side, side, boxes, landmarks, none, none)
+
+
+def new_canvases(batches: int, pictures: int, side: int) -> Tensor:
+    """uint8 [N, B, S, S, 3] for N batches, not initialised."""
+    return torch.from_numpy(np.empty((batches, pictures, side, side, 3), np.uint8))
+
+
+def collate_targets(samples: list[Sample]) -> Targets:
+    """The faces of a batch in one flat list."""
+    faces = [len(sample.boxes) for sample in samples]
+    ignored = torch.from_numpy(np.concatenate([sample.ignored for sample in samples]))
+    return Targets(
+        picture=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(faces)),
+        boxes=torch.from_numpy(np.concatenate([sample.boxes for sample in samples])),
+        landmarks=torch.from_numpy(np.concatenate([sample.landmarks for sample in samples])),
+        has_landmarks=torch.from_numpy(np.concatenate([sample.has_landmarks for sample in samples])),
+        role=torch.where(ignored, IGNORED, FACE).to(torch.int8),
+        weights=torch.ones(sum(faces)),
+    )
+
+
+class TrainingLoader:
+    """Batches on the device, by processes that live through all epochs.
+
+    Call sampler.set_epoch before iterating, nothing else. Batches are drawn onto a ring of canvases, in shared memory
+    where there are processes: fresh memory for each would cost a page fault for every 4 kB of it. A canvas is drawn on
+    again when the batch after the next is asked for, and what is handed out is a copy, on the device or recoloured.
+    """
+
+    def __init__(self, dataset: WiderFaceDataset, sampler: EpochBatchSampler, num_workers: int, device: torch.device):
+        self._pictures = dataset.pictures
+        self._side = dataset.image_size
+        self._device = device
+        drawing = copy.copy(dataset)
+        drawing.pictures = dataset.pictures.for_loaders()
+        share = sampler.batch_size // sampler.world_size
+        # On their way are PREFETCH batches a process; one more is with the training loop, one about to be.
+        canvases = new_canvases(PREFETCH * num_workers + 2, share, 0 if drawing.pictures.cuts_later else self._side)
+        if num_workers:
+            _check_shared_memory(canvases.nbytes, num_workers)
+            canvases.share_memory_()
+        else:
+            _keep_freed_memory()
+        self.drawn = DataLoader(
+            _Ring(drawing, canvases),
+            batch_size=None,  # a key of the sampler is a batch
+            sampler=_Turns(sampler),
+            num_workers=num_workers,
+            prefetch_factor=PREFETCH if num_workers else None,
+            worker_init_fn=_start_worker,
+            persistent_workers=num_workers > 0,
+            pin_memory=device.type == "cuda",
+            multiprocessing_context="fork" if num_workers and isinstance(drawing.pictures, RamPictures) and can_fork()
+            else None,
+            # Its own generator: the loader's draw of a base seed must not move the global one.
+            generator=torch.Generator(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.drawn)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for drawn in self.drawn:
+            if drawn.images is None:
+                images = self._pictures.show(drawn.cuts, self._side)
+            else:
+                images = drawn.images.to(self._device, non_blocking=True)
+            colours = drawn.colours.to(self._device, non_blocking=True)
+            yield Batch(recolour(images, colours), drawn.targets.to(self._device), drawn.unreadable)
+
+
+class _Turns(Sampler):
+    """The batches of a sampler, numbered."""
+
+    def __init__(self, sampler: EpochBatchSampler):
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[tuple[int, list[Key]]]:
+        return enumerate(self.sampler)
+
+
+class _Ring(Dataset):
+    """Batches drawn onto one canvas after the other."""
+
+    def __init__(self, dataset: WiderFaceDataset, canvases: Tensor):
+        self.dataset = dataset
+        self.canvases = canvases
+
+    def __getitem__(self, turn: tuple[int, list[Key]]) -> DrawnBatch:
+        number, keys = turn
+        return self.dataset.fill(self.canvases[number % len(self.canvases)], keys)
+
+
+def _check_shared_memory(needed: int, num_workers: int) -> None:
+    """UserError where the system's shared memory is too small; a container often has 64 MB of it."""
+    if SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free < needed:
+        raise UserError(f"--num_workers {num_workers} needs {needed / 1e6:,.0f} MB in {SHARED_MEMORY}, "
+                        f"{shutil.disk_usage(SHARED_MEMORY).free / 1e6:,.0f} MB are free: take fewer workers, or give "
+                        "the container more (docker run --shm-size)")
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker: the workers are the parallelism."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep the memory of a decoded picture for the next, in place of giving it back each time.
+
+    glibc keeps blocks up to the size of the largest that was freed, 32 MB at most; until then each picture costs a page
+    fault for every 4 kB.
+    """
+    np.empty(LARGEST_KEPT, np.uint8)

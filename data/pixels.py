@@ -1,0 +1,137 @@
+"""Pixels of training samples: the part of a picture that a sample shows, resized onto its canvas, and its colours.
+
+The part is averaged over blocks of `reduction` pixels, then resized by the triangle filter, which is plain bilinear
+interpolation where it enlarges and spans the pixels that it merges where it shrinks (as in Pillow). On the CPU that is
+done in bytes, on a device in float32, picture by picture, with sizes that the host knows, so that nothing waits for the
+device. The two agree within two levels; where a JPEG is decoded at reduced scale, the decoder averages the blocks.
+"""
+
+from io import BytesIO
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from data.augment import Cut
+from data.config import MEAN_BGR
+from utils.files import decode_picture, is_jpeg, picture_size, read_bytes
+
+
+class DecodedPicture:
+    """A picture in memory, uint8 [H, W, 3]."""
+
+    def __init__(self, pixels: np.ndarray):
+        self.height, self.width = pixels.shape[:2]
+        self._pixels = pixels
+
+    def show(self, cut: Cut, canvas: np.ndarray) -> bool:
+        """Fill the canvas, uint8 [S, S, 3]."""
+        part = self._pixels[cut.y : cut.y + cut.height, cut.x : cut.x + cut.width]
+        if cut.reduction > 1:
+            size = (cut.width // cut.reduction, cut.height // cut.reduction)
+            part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+        _resize_onto(canvas, part, cut)
+        return True
+
+
+class JpegPicture:
+    """The bytes of a JPEG whose size is known: decoded when, and at the scale at which, it is shown."""
+
+    def __init__(self, data: np.ndarray, height: int, width: int):
+        self.height, self.width = height, width
+        self._data = data
+
+    def show(self, cut: Cut, canvas: np.ndarray) -> bool:
+        """Fill the canvas, uint8 [S, S, 3]; False where the picture cannot be decoded."""
+        pixels = decode_picture(self._data, reduction=cut.reduction)
+        if pixels is None or pixels.shape[:2] != (-(-self.height // cut.reduction), -(-self.width // cut.reduction)):
+            return False
+        x, y, width, height = (number // cut.reduction for number in cut[:4])
+        _resize_onto(canvas, pixels[y : y + height, x : x + width], cut)
+        return True
+
+
+class SizedPicture(NamedTuple):
+    """A picture whose pixels are elsewhere: there is nothing to show yet."""
+
+    height: int
+    width: int
+
+    def show(self, cut: Cut, canvas: np.ndarray) -> bool:
+        """Leaves it to the device."""
+        return True
+
+
+class PictureFiles:
+    """Pictures that are read and decoded for every sample."""
+
+    cuts_later = False
+
+    def __init__(self, paths: list[str]):
+        self.paths = paths
+
+    def open(self, index: int) -> DecodedPicture | JpegPicture | None:
+        """A picture, of a JPEG only its header; None where the file is none."""
+        data = read_bytes(self.paths[index])
+        if data is None:
+            return None
+        size = picture_size(BytesIO(data)) if is_jpeg(data) else None
+        if size is not None:
+            return JpegPicture(data, *size)
+        pixels = decode_picture(data)
+        return None if pixels is None else DecodedPicture(pixels)
+
+    def for_loaders(self) -> "PictureFiles":
+        """What the loader's processes get."""
+        return self
+
+
+def _resize_onto(canvas: np.ndarray, part: np.ndarray, cut: Cut) -> None:
+    """Resize the part (reduced already) to where it is shown, mirrored if it is, and fill the rest with mean colour."""
+    # PyTorch resizes bytes fast only where it knows the layout as channels_last: a leading axis of one does that.
+    pixels = torch.from_numpy(part)[None].permute(0, 3, 1, 2)
+    shown = interpolate(pixels, (cut.shown_height, cut.shown_width), mode="bilinear", antialias=True)
+    shown = shown[0].permute(1, 2, 0).numpy()
+    if cut.mirrored:
+        shown = cv2.flip(shown, 1)
+    top, bottom, left, right = cut.margins()
+    cv2.copyMakeBorder(shown, top, bottom, left, right, cv2.BORDER_CONSTANT, dst=canvas, value=MEAN_BGR)
+
+
+def cut_on_device(picture: Tensor, cut: Cut, canvas: Tensor) -> None:
+    """Show a part of a picture, uint8 [H, W, 3], on a canvas of mean colour, uint8 [S, S, 3]; both on one device."""
+    part = picture[cut.y : cut.y + cut.height, cut.x : cut.x + cut.width][None].permute(0, 3, 1, 2).float()
+    if cut.reduction > 1:
+        part = avg_pool2d(part, cut.reduction)
+    shown = interpolate(part, (cut.shown_height, cut.shown_width), mode="bilinear", antialias=True)
+    if cut.mirrored:
+        shown = shown.flip(3)
+    top, bottom, left, right = cut.margins()
+    place = canvas[top : cut.side - bottom, left : cut.side - right]
+    place.copy_(shown[0].permute(1, 2, 0).round_().clamp_(0, 255))
+
+
+def recolour(images: Tensor, colours: Tensor) -> Tensor:
+    """Change the colours of pictures: colours @ (B, G, R, 1), rounded and kept in 0..255.
+
+    uint8 [B, 3, H, W] and float32 [B, 3, 4] -> uint8 [B, 3, H, W] in channels_last. On the CPU by OpenCV, many times as
+    fast as PyTorch there.
+    """
+    if images.device.type != "cpu":
+        return recolour_on_device(images, colours)
+    result = np.empty((len(images), *images.shape[2:], 3), np.uint8)
+    for image, colour, out in zip(images.permute(0, 2, 3, 1).numpy(), colours.numpy(), result):
+        cv2.transform(image, colour, dst=out)
+    return torch.from_numpy(result).permute(0, 3, 1, 2)
+
+
+def recolour_on_device(images: Tensor, colours: Tensor) -> Tensor:
+    """As recolour, by PyTorch; the two agree within a level. No matrix product: a GPU may round those more coarsely."""
+    blue, green, red = images.unbind(1)
+    of_blue, of_green, of_red, offset = colours[..., None, None].unbind(2)  # [B, 3, 1, 1] each
+    rows = [of_blue[:, row] * blue + of_green[:, row] * green + of_red[:, row] * red + offset[:, row]
+            for row in range(3)]
+    return torch.stack(rows, dim=-1).round_().clamp_(0, 255).byte().permute(0, 3, 1, 2)
