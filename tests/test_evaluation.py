@@ -450,14 +450,15 @@ def test_groups_by_size_label_and_event(tmp_path):
     ground_truth = write_ground_truth(tmp_path, faces, **labels)
 
     def chosen(kind):
-        return {name: np.flatnonzero(group.faces).tolist() for name, group in groups_by(kind, ground_truth).items()}
+        groups = groups_by(kind, ground_truth.subsets["hard"], ground_truth)
+        return {name: np.flatnonzero(group.faces).tolist() for name, group in groups.items()}
 
     assert chosen("size") == {
         "under 8 px": [0], "8-16 px": [1], "16-32 px": [3], "32-96 px": [4, 6], "over 96 px": [5]}
     assert chosen("blur") == {"blur clear": [0, 5], "blur normal": [1, 6], "blur heavy": [2, 3, 4]}
     assert chosen("event") == {"0--A": [0, 1, 2, 3, 4], "1--B": [5, 6]}
     with pytest.raises(InputError, match="pose_label_list"):
-        groups_by("pose", ground_truth)
+        chosen("pose")
 
 
 def test_an_event_is_judged_by_its_own_pictures(tmp_path):
@@ -465,8 +466,25 @@ def test_an_event_is_judged_by_its_own_pictures(tmp_path):
     ground_truth = write_ground_truth(tmp_path, {ONE: [FACE], key: [FACE]})
     matches = match_detections(arrays({ONE: [[*FACE, 0.9]], key: [[*FAR, 0.95], [*FACE, 0.1]]}), ground_truth)
     aps = {name: precision_recall(matches, group, ground_truth).ap
-           for name, group in groups_by("event", ground_truth).items()}
+           for name, group in groups_by("event", ground_truth.subsets["hard"], ground_truth).items()}
     assert aps == pytest.approx({"0--A": 1, "1--B": 1 / 2})
+
+
+def test_faces_of_a_height_in_some_pictures(tmp_path):
+    """Of six faces three are 9 px and more and valid; one of them is found, and a far face is a false alarm."""
+    other = ("1--B", "two")
+    faces = {ONE: [[0, 0, 50, 8], [100, 0, 50, 9], [200, 0, 50, 40]], other: [FACE, [300, 0, 50, 9], [400, 0, 50, 60]]}
+    write_ground_truth(tmp_path / "truth", faces, invalid={ONE: [0, 0, 1], other: [0, 0, 1]})
+    found = {ONE: [[100, 0, 50, 9, 0.9], [600, 0, 50, 50, 0.95]], other: [[*FACE, 0.8], [0, 600, 50, 50, 0.99]]}
+    write_predictions(tmp_path / "found", found)
+    (tmp_path / "first.txt").write_bytes("/0--A/one.jpg\r\n\r\n".encode())
+    command = [SCRIPT, "-p", tmp_path / "found", "-g", tmp_path / "truth", "--min_height", "9"]
+    assert "\nat least 9 px AP: 0.3333, 3 faces\n" in run_script(*command).stdout  # 2 of 3, after 2 false alarms
+    run = run_script(*command, "--by", "event", "--pictures", tmp_path / "first.txt")
+    assert "\nat least 9 px AP: 0.5000, 1 faces\n0--A AP: 0.5000, 1 faces\n1--B AP: nan, 0 faces\n" in run.stdout
+    (tmp_path / "first.txt").write_text("0--A/one.jpg\n0--A/none.jpg\n")
+    run = run_script(*command, "--pictures", tmp_path / "first.txt")
+    assert run.returncode == 2 and "first.txt:2: the ground truth has no picture '0--A/none.jpg'" in run.stderr
 
 
 def random_set(tmp_path, pictures=60):

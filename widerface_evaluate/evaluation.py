@@ -3,6 +3,7 @@
     python widerface_evaluate/evaluation.py -p PREDICTIONS -g GROUND_TRUTH --json results.json
     python widerface_evaluate/evaluation.py -p V1=DIR -p V2=DIR -g GROUND_TRUTH --bootstrap 1000 --plot DIR
     python widerface_evaluate/evaluation.py -p PREDICTIONS -g GROUND_TRUTH --by size
+    python widerface_evaluate/evaluation.py -p PREDICTIONS -g GROUND_TRUTH --min_height 9 --by event
 
 GROUND_TRUTH holds wider_face_val.mat and wider_easy_val.mat, wider_medium_val.mat, wider_hard_val.mat. PREDICTIONS
 holds EVENT/NAME.txt for every picture: the name, the number of detections, then `x y w h score` a line, highest score
@@ -21,7 +22,8 @@ Conventions that are easily got wrong:
 - A picture without annotated faces is skipped, with its false alarms. A picture whose faces are all ignored is not.
 - Precision is made monotone from the right, then summed over the steps of recall. A recall that is never reached adds
   nothing, so AP is at most the highest recall. A group without faces has no AP: nan, in JSON null.
-- `--by size` takes all faces not marked invalid, by height; the smallest are in no subset. Other --by take hard faces.
+- `--by size` takes all faces not marked invalid, by height; the smallest are in no subset. Other --by take hard faces,
+  or with `--min_height` all faces not marked invalid of that height and more, in pixels of the picture.
 
 Errors (one line with file and line, exit code 2): a missing folder, event or file; a first line that names another
 picture; a count that is not the number of lines (a truncated file); a line that is not five numbers; NaN or an infinite
@@ -174,22 +176,26 @@ def subset_groups(ground_truth: wider_files.GroundTruth) -> dict[str, Group]:
     return {subset: Group(ground_truth.subsets[subset], everywhere) for subset in wider_files.SUBSETS}
 
 
-def groups_by(kind: str, ground_truth: wider_files.GroundTruth) -> dict[str, Group]:
-    """The groups of --by: valid faces by height in pixels, or hard faces by label, or each event's on its own."""
+def faces_of_height(low: float, high: float, ground_truth: wider_files.GroundTruth) -> np.ndarray:
+    """bool [F]: faces not marked invalid with low <= height < high, in pixels."""
+    height = ground_truth.boxes[:, 3]
+    valid = ground_truth.labels.get("invalid", np.zeros(len(height))) == 0
+    return valid & (height >= low) & (height < high)
+
+
+def groups_by(kind: str, faces: np.ndarray, ground_truth: wider_files.GroundTruth) -> dict[str, Group]:
+    """The groups of --by: valid faces by height in pixels; or `faces`, bool [F], by label or event by event."""
     everywhere = np.ones(len(ground_truth.pictures), dtype=bool)
-    hard = ground_truth.subsets["hard"]
     if kind == "size":
-        height = ground_truth.boxes[:, 3]
-        valid = ground_truth.labels.get("invalid", np.zeros(len(height))) == 0
-        return {name: Group(valid & (height >= low) & (height < high), everywhere)
+        return {name: Group(faces_of_height(low, high, ground_truth), everywhere)
                 for name, low, high in zip(SIZE_NAMES, SIZE_LIMITS, SIZE_LIMITS[1:])}
     if kind == "event":
         events = np.array([event for event, _ in ground_truth.pictures])
-        return {event: Group(hard & (events == event)[ground_truth.picture], events == event)
+        return {event: Group(faces & (events == event)[ground_truth.picture], events == event)
                 for event in dict.fromkeys(events.tolist())}
     if kind not in ground_truth.labels:
         raise wider_files.InputError(f"wider_face_val.mat has no {kind}_label_list, so --by {kind} is not possible")
-    return {f"{kind} {name}": Group(hard & (ground_truth.labels[kind] == value), everywhere)
+    return {f"{kind} {name}": Group(faces & (ground_truth.labels[kind] == value), everywhere)
             for value, name in enumerate(LABEL_VALUES[kind])}
 
 
@@ -282,6 +288,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--plot", metavar="DIR", type=Path, help="draw the three precision-recall curves here")
     parser.add_argument("--by", choices=("size", *LABEL_VALUES, "event"),
                         help="AP by height of the faces, or of the hard faces by label or event, the others ignored")
+    parser.add_argument("--min_height", metavar="PIXELS", type=float,
+                        help="AP of all valid faces at least this high, too; --by takes these in place of hard ones")
+    parser.add_argument("--pictures", metavar="FILE", type=Path,
+                        help="judge these pictures alone, a line EVENT/NAME.jpg each; scores keep the scale of all")
     parser.add_argument("--bootstrap", metavar="N", type=int, default=0,
                         help="95 %% intervals from N draws of the pictures; for several -p also of the difference")
     args = parser.parse_args()
@@ -297,7 +307,15 @@ def main() -> None:
     args = parse_args()
     names = [name for name, _ in args.pred]
     ground_truth = wider_files.load_ground_truth(args.gt)
-    groups = subset_groups(ground_truth) | (groups_by(args.by, ground_truth) if args.by else {})
+    groups, faces = subset_groups(ground_truth), ground_truth.subsets["hard"]
+    if args.min_height is not None:
+        faces = faces_of_height(args.min_height, math.inf, ground_truth)
+        groups[f"at least {args.min_height:g} px"] = Group(faces, np.ones(len(ground_truth.pictures), dtype=bool))
+    groups |= groups_by(args.by, faces, ground_truth) if args.by else {}
+    if args.pictures is not None:
+        chosen = wider_files.read_picture_list(args.pictures, ground_truth)
+        groups = {name: Group(group.faces & chosen[ground_truth.picture], group.pictures & chosen)
+                  for name, group in groups.items()}
     curves, samples = {}, {}
     for name, folder in args.pred:
         predictions = wider_files.read_predictions(folder, ground_truth)

@@ -50,6 +50,20 @@ def load_ground_truth(folder: str | Path) -> GroundTruth:
                        np.repeat(np.arange(len(boxes)), face_counts), subsets, labels)
 
 
+def read_picture_list(path: Path, ground_truth: GroundTruth) -> np.ndarray:
+    """bool [P]: the pictures that a file names, a line EVENT/NAME.jpg each; InputError for one that is not there."""
+    place = {picture: index for index, picture in enumerate(ground_truth.pictures)}
+    chosen = np.zeros(len(place), dtype=bool)
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if line.strip():
+            event, _, name = line.strip().strip("/").rpartition("/")
+            if (event, Path(name).stem) not in place:
+                raise InputError(f"{path}:{number}: the ground truth has no picture '{line.strip()}'; "
+                                 "write EVENT/NAME.jpg, as in wider_val.txt")
+            chosen[place[event, Path(name).stem]] = True
+    return chosen
+
+
 def load_subset(path: Path, face_counts: np.ndarray) -> np.ndarray:
     """bool [F]: the faces whose index (from 1, within the picture) the file lists."""
     cells = [cell.ravel().astype(np.int64) for cell in picture_cells(load_mat(path, ("gt_list",))["gt_list"])]
