@@ -51,9 +51,10 @@ def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingS
     settings = {"float32": ("float32", False), "bfloat16": ("bfloat16", False)}
     if options.compile:
         settings["bfloat16, compiled"] = ("bfloat16", True)
-    steps = {PLAIN: plain_step(network, options, device)}
+    first = Trainee(network, teacher)
+    steps = {PLAIN: plain_step(copy.deepcopy(first), options, device)}
     for name, (precision, compiled) in settings.items():
-        trainee = Trainee(copy.deepcopy(network), teacher).to(device, memory_format=torch.channels_last)
+        trainee = copy.deepcopy(first).to(device, memory_format=torch.channels_last)
         chosen = Namespace(**vars(options) | {"precision": precision, "compile": compiled})
         optimizer = build_optimizer(trainee, options.lr, options.weight_decay)
         average = WeightAverage(trainee.network, options.ema_decay)
@@ -61,12 +62,12 @@ def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingS
     return steps
 
 
-def plain_step(network: nn.Module, options: Namespace, device: torch.device) -> TrainingStep:
+def plain_step(trainee: Trainee, options: Namespace, device: torch.device) -> TrainingStep:
     """The same step without what makes ours fast."""
     teacher = None
-    if options.teacher_model != "none":
+    if trainee.projections:
         teacher = as_published(load_model(options.teacher_model).requires_grad_(False))
-    trainee = Trainee(copy.deepcopy(network), teacher).to(device)
+    trainee.to(device)
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=options.lr, weight_decay=options.weight_decay)
     average = WeightAverage(trainee.network, options.ema_decay)
     chosen = Namespace(**vars(options) | {"precision": "float32", "compile": False})

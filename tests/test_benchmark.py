@@ -11,13 +11,18 @@ import torch
 from torch import nn
 
 import benchmark
+import train_v2
 from benchmarks import comparison, engines
 from benchmarks.comparison import STUDENT, TEACHER, Setting, speed_table, verdict
 from benchmarks.consistency import compare_faces, find_pictures, match
 from benchmarks.lineage_loop import as_published, detect_file, prior_boxes, suppress, write_text
 from benchmarks.throughput import compare_detections, lineage_loop, loop_verdict, our_loop
 from benchmarks.timing import ratio, take_turns
+from benchmarks.training import measure_training
+from benchmarks.training_step import build_steps
 from data.demo import write_demo_set
+from data.loader import Batch
+from data.targets import FACE, Targets
 from layers.anchors import make_anchors
 from models import build_model
 from models.face_detector import FaceDetector, normalize
@@ -26,6 +31,7 @@ from tests.paths import SHARED, needs_shared
 from utils.files import write_picture
 from utils.log import UserError
 from utils.suppression import Detections, DetectionSettings
+from utils.training_step import PHASES
 
 SETTINGS = DetectionSettings()
 CPU = torch.device("cpu")
@@ -376,3 +382,46 @@ def test_the_published_teacher_detects_the_same_in_both_loops(tmp_path):
     ours = our_loop(FaceDetector(network), paths, tmp_path / "ours", CPU, workers=0)
     agreement = compare_detections(ours, theirs)
     assert agreement.first == agreement.second == agreement.same > 0
+
+
+@pytest.fixture(scope="module")
+def training_set(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    write_demo_set(folder / "set", train_pictures=12, val_pictures=12)
+    torch.save({"model_name": "v1", "model": trained_network("v1").state_dict(), "ema": None}, folder / "v1.pth")
+    return folder
+
+
+def test_training_is_measured_on_its_own_flags_and_those_of_training(training_set, tmp_path, capsys):
+    flags = ["--gpu", "cpu", "--training_dataset", str(training_set / "set" / "train" / "label.txt"),
+             "--teacher_model", str(training_set / "v1.pth"), "--image_size", "64", "--batch_size", "2",
+             "--save_folder", str(tmp_path / "none"), "--output_folder", str(tmp_path),
+             "--rounds", "2", "--workers", "0", "--batches", "1", "--profile", str(tmp_path / "trace.json")]
+    measure_training(flags)
+    with open(tmp_path / "training_step.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["plain", "float32", "bfloat16"]
+    for row in rows:
+        assert float(row["pictures/s"]) > 0 and all(float(row[f"{phase}, ms"]) > 0 for phase in PHASES)
+    assert (tmp_path / "training_loader.csv").is_file() and (tmp_path / "training_together.json").is_file()
+    assert all(f'"{phase}"' in (tmp_path / "trace.json").read_text(encoding="utf-8") for phase in PHASES)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(SystemExit):
+        measure_training([*flags, "--no_such_flag", "1"])
+    assert "no_such_flag" in capsys.readouterr().err
+
+
+def test_the_plain_step_has_the_losses_of_ours(training_set):
+    """What it is measured against computes the same."""
+    options = train_v2.parse_args(["--teacher_model", str(training_set / "v1.pth"), "--image_size", "64"])
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    targets = Targets(torch.tensor([0]), torch.tensor([[10.0, 10.0, 40.0, 50.0]]), torch.zeros(1, 5, 2),
+                      torch.tensor([False]), torch.tensor([FACE], dtype=torch.int8), torch.ones(1))
+    options.init_backbone = "teacher"
+    losses = {}
+    for name, step in build_steps(options, CPU).items():
+        step.model.train()
+        losses[name] = step.backward(*step.prepare(Batch(images, targets, []), torch.Generator(), mixes=False))[0]
+    for term, value in losses["plain"].items():
+        torch.testing.assert_close(losses["float32"][term], value, rtol=1e-3, atol=1e-4)

@@ -12,7 +12,7 @@ from layers.anchors import make_anchors
 from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_backbone, load_model
 from models.__main__ import main as print_ledger
-from models.blocks import FACE_PRIOR, ChannelGate, shuffle_channels
+from models.blocks import FACE_PRIOR, ChannelGate, StridedDepthwiseConv, shuffle_channels
 from models.featherface_v1 import BiFPN, DeformableConv, deformable_conv, fuse, pool_same
 from models.ledger import BLOCKS, measure, total
 from models.outputs import FaceOutputs
@@ -380,3 +380,21 @@ def test_deformable_convolution_is_that_of_torchvision():
         torch.autograd.grad(ours.square().sum(), inputs), torch.autograd.grad(theirs.square().sum(), inputs)
     ):
         torch.testing.assert_close(gradient, reference, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (9, 8), (20, 20)])
+def test_strided_depthwise_convolution_has_gradients_of_its_own_in_bfloat16(height, width):
+    torch.manual_seed(0)
+    conv = StridedDepthwiseConv(16)
+    x = torch.randn(2, 16, height, width, requires_grad=True)
+    expected = conv(x)
+    direction = torch.randn_like(expected)
+    expected_gradients = torch.autograd.grad(expected, (x, conv.weight), direction)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = conv(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+    gradients = torch.autograd.grad(found, (x, conv.weight), direction.bfloat16())
+    for gradient, reference in zip(gradients, expected_gradients):
+        assert gradient.dtype == torch.float32
+        torch.testing.assert_close(gradient, reference, rtol=0.02, atol=0.01 * float(reference.abs().max()))
