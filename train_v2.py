@@ -33,7 +33,7 @@ from layers.criterion import Criterion
 from layers.distillation import Trainee
 from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_backbone, load_model, load_weights
-from models.face_detector import fold_norms
+from models.fold import fold_norms
 from utils import distributed
 from utils.arguments import ArgumentParser, number
 from utils.checkpoint import load_training_state, save_training_state

@@ -111,8 +111,14 @@ def summarise_channels(x: Tensor) -> Tensor:
 
 
 def upsample_to(x: Tensor, target: Tensor) -> Tensor:
-    """x at the height and width of target, nearest neighbour."""
-    return F.interpolate(x, size=target.shape[-2:], mode="nearest")
+    """x at the height and width of target, nearest neighbour; x has half of each, rounded up.
+
+    Twice the size, less the last row or column where that is too much: a factor that is always 2 is faster in ONNX
+    Runtime than a size that depends on the picture, and sides that are multiples of the largest stride are never cut.
+    """
+    doubled = F.interpolate(x, scale_factor=2, mode="nearest")
+    height, width = target.shape[-2:]
+    return doubled if doubled.shape[-2:] == target.shape[-2:] else doubled[..., :height, :width]
 
 
 def shuffle_channels(x: Tensor) -> Tensor:

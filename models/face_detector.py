@@ -7,11 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from data.config import MEAN_BGR, STRIDES
-from layers.anchors import make_anchors
-from layers.box_coder import decode_boxes, decode_landmarks
+from layers.anchors import make_cells
+from models.fold import PixelHeads, fold_norms
 
 
 class Candidates(NamedTuple):
@@ -38,8 +37,8 @@ def mean_picture(device: torch.device) -> Tensor:
 class FaceDetector(nn.Module):
     """A trained network with everything between BGR pixels and decoded boxes, made for inference.
 
-    It holds a copy of `network` whose BatchNorms are folded into their convolutions, with channels last in
-    memory: the same outputs to rounding, in half the time on a CPU. `name` and `parameter_count` are the network's.
+    It holds a copy of `network`, rewritten by models.fold to give the same outputs to rounding in fewer steps, with
+    channels last in memory. `name` and `parameter_count` are the network's.
     """
 
     def __init__(self, network: nn.Module):
@@ -47,7 +46,9 @@ class FaceDetector(nn.Module):
         self.name = network.name
         self.parameter_count = sum(parameter.numel() for parameter in network.parameters())
         self.network = fold_norms(copy.deepcopy(network).eval().requires_grad_(False))
-        self.network.to(memory_format=torch.channels_last)
+        self.heads = PixelHeads(self.network.heads)
+        del self.network.heads
+        self.to(memory_format=torch.channels_last)
         self.eval()
 
     def forward(self, images: Tensor) -> Candidates:
@@ -56,23 +57,5 @@ class FaceDetector(nn.Module):
         images = normalize(images)
         # Zeros after the mean is gone: the padding looks like the canvas of training.
         images = F.pad(images, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1]))
-        outputs = self.network(images)
-        anchors = make_anchors(images.shape[2], images.shape[3], images.device)
-        return Candidates(
-            decode_boxes(outputs.boxes.float(), anchors),
-            torch.softmax(outputs.logits.float(), dim=-1)[..., 1],
-            decode_landmarks(outputs.landmarks.float(), anchors),
-        )
-
-
-def fold_norms(network: nn.Module) -> nn.Module:
-    """Fold each BatchNorm called `norm` into the convolution before it, in place, where that is a plain one."""
-    for module in network.modules():
-        children = dict(module.named_children())
-        if not isinstance(children.get("norm"), nn.BatchNorm2d):
-            continue
-        name = "pointwise" if "pointwise" in children else "conv"
-        if isinstance(children[name], nn.Conv2d):
-            setattr(module, name, fuse_conv_bn_eval(children[name], children["norm"]))
-            module.norm = nn.Identity()
-    return network
+        levels, _ = self.network.describe(images)
+        return Candidates(*self.heads(levels, make_cells(images.shape[2], images.shape[3], images.device)))

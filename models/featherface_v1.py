@@ -259,10 +259,15 @@ class FeatherFaceV1(nn.Module):
 
     def forward(self, images: Tensor) -> FaceOutputs:
         """[B, 3, H, W], BGR in 0..255 minus data.config.MEAN_BGR, any size -> outputs for every anchor."""
+        levels, features = self.describe(images)
+        boxes, logits, landmarks = self.heads(levels)
+        return FaceOutputs(boxes, logits, landmarks, features)
+
+    def describe(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """Images as forward takes them -> the maps P3, P4, P5 that the heads read, and those that the neck gave."""
         levels = [attend(x) for attend, x in zip(self.backbone_attention, self.backbone(images))]
         features = self.neck(*levels)
         levels = [attend(x) for attend, x in zip(self.neck_attention, features)]
         levels = [context(x) for context, x in zip(self.context, levels)]
         levels = [mix(x) for mix, x in zip(self.mix, levels)]
-        boxes, logits, landmarks = self.heads(levels)
-        return FaceOutputs(boxes, logits, landmarks, features)
+        return levels, features

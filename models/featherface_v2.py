@@ -165,11 +165,16 @@ class FeatherFaceV2(nn.Module):
 
     def forward(self, images: Tensor) -> FaceOutputs:
         """[B, 3, H, W], BGR in 0..255 minus data.config.MEAN_BGR, any size -> outputs for every anchor."""
+        levels, features = self.describe(images)
+        boxes, logits, landmarks = self.heads(levels)
+        return FaceOutputs(boxes, logits, landmarks, features)
+
+    def describe(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """Images as forward takes them -> the maps P3, P4, P5 that the heads read, and those that the neck gave."""
         features = self.neck(*self.backbone(images))
         p3, p4, p5 = self.neck_attention(*features)
         # A 3x3 block at stride 8 would wipe out a face of 24 pixels, so P3 is spared.
         levels = p3, self.dropblock(p4), self.dropblock(p5)
         views = [context(x) for context, x in zip(self.context, levels)]
         levels = [F.leaky_relu(x + mix(view), LEAK) for x, mix, view in zip(levels, self.mix, views)]
-        boxes, logits, landmarks = self.heads(levels)
-        return FaceOutputs(boxes, logits, landmarks, features)
+        return levels, features

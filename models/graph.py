@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.config import ANCHOR_SIZES, MEAN_BGR, STRIDES, VARIANCES
+from models.blocked import BlockedDetector
 from models.face_detector import Candidates, FaceDetector
 from utils.log import UserError
 from utils.onnx_detector import OnnxDetector, open_session, run_session
@@ -50,7 +51,7 @@ def export_graph(detector: FaceDetector, float_input: bool) -> ModelProto:
         # needs no size to be promised; PyTorch calls it deprecated.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            detector.cpu(), (example,), buffer, dynamo=False, opset_version=OPSET, input_names=["images"],
+            BlockedDetector(detector.cpu()), (example,), buffer, dynamo=False, opset_version=OPSET, input_names=["images"],
             output_names=list(OUTPUTS), dynamic_axes=dynamic,
         )
     graph = onnx.load_from_string(buffer.getvalue())

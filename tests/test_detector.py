@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import test_widerface
+from data.config import STRIDES
 from data.demo import write_demo_set
 from layers.anchors import make_anchors
-from layers.box_coder import encode_boxes, encode_landmarks
+from layers.box_coder import decode_boxes, decode_landmarks, encode_boxes, encode_landmarks
 from layers.matcher import assign
 from models import build_model
+from models.blocked import BlockedDetector
+from models.blocks import Heads
 from models.face_detector import Candidates, FaceDetector, normalize
-from models.outputs import FaceOutputs
 from tests.test_assignment import make_targets
 from utils.detection_files import DetectionFolder
 from utils.detector import detect, detect_files, looks_at, pad_picture
@@ -36,11 +39,23 @@ CPU = torch.device("cpu")
 
 
 class RedBoxes(nn.Module):
-    """A network that finds the one red rectangle of a picture: its outputs are the code of its true box."""
+    """A network that finds the one red rectangle of a picture: its maps are the code of its true box, 16 channels an
+    anchor, and its heads pass them on."""
 
     name = "red"
 
-    def forward(self, images):
+    def __init__(self):
+        super().__init__()
+        self.heads = Heads(2 * 16)
+        first = 0
+        for convs, values in ((self.heads.boxes, 4), (self.heads.logits, 2), (self.heads.landmarks, 10)):
+            rows = torch.eye(16)[first : first + values]
+            for conv in convs:
+                conv.weight.data = torch.block_diag(rows, rows)[..., None, None]
+                nn.init.zeros_(conv.bias)
+            first += values
+
+    def describe(self, images):
         height, width = images.shape[2:]
         anchors = make_anchors(height, width)
         rows = []
@@ -50,8 +65,11 @@ class RedBoxes(nn.Module):
             rows.append((picture, (x.min(), y.min(), x.max() + 1, y.max() + 1), 1))
         result = assign(make_targets(rows), anchors, len(images))
         logits = torch.where(result.positive[..., None], torch.tensor([0.0, 4.0]), torch.tensor([9.0, 0.0]))
-        boxes = encode_boxes(result.boxes, anchors)
-        return FaceOutputs(boxes, logits, encode_landmarks(result.landmarks, anchors), ())
+        boxes, landmarks = encode_boxes(result.boxes, anchors), encode_landmarks(result.landmarks, anchors)
+        cells = torch.cat([boxes, logits, landmarks], dim=-1).unflatten(1, (-1, 2)).flatten(2)
+        sizes = [(height // stride, width // stride) for stride in STRIDES]
+        levels = cells.split([rows * columns for rows, columns in sizes], dim=1)
+        return [level.transpose(1, 2).unflatten(2, size) for level, size in zip(levels, sizes)], ()
 
 
 def red_picture(height, width, box):
@@ -121,22 +139,45 @@ def test_the_detector_pads_as_the_loader_does():
             torch.testing.assert_close(field, expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 32, 97), (2, 61, 90), (3, 160, 31)])
 @pytest.mark.parametrize("name", ["v1", "v2"])
-def test_folding_changes_nothing_but_the_number_of_steps(name):
-    """Against the network itself, with running statistics and factors that are not those of the start."""
+@pytest.mark.parametrize("form", [FaceDetector, lambda network: BlockedDetector(FaceDetector(network))])
+def test_rewriting_changes_nothing_but_the_number_of_steps(name, size, form):
+    """Against the network itself and plain decoding, with running statistics, factors and ratios unlike the start's."""
     torch.manual_seed(1)
     network = build_model(name).eval()
     for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
         for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
             values.data.uniform_(0.5, 1.5)
+    for parameter_name, parameter in network.named_parameters():
+        if "ratio" in parameter_name:
+            parameter.data.uniform_(-0.2, 1.5)  # one below zero counts as zero
+        if parameter_name.startswith("heads."):
+            parameter.data.normal_(std=0.01)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    count, height, width = size
+    images = torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8)
+    with torch.no_grad():
+        found = form(network)(images)
+        padded = F.pad(normalize(images), (0, -width % 32, 0, -height % 32))
+        outputs = network(padded)
+    anchors = make_anchors(*padded.shape[2:])
+    expected = (
+        decode_boxes(outputs.boxes, anchors), outputs.logits.softmax(-1)[..., 1],
+        decode_landmarks(outputs.landmarks, anchors),
+    )
+    for field, reference in zip(found, expected, strict=True):
+        assert field.shape == reference.shape and field.is_contiguous()
+        torch.testing.assert_close(field, reference, rtol=1e-3, atol=1e-4 * reference.abs().max().item())
+    assert expected[1].std() > 1e-3  # else agreement would say nothing
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["v1", "v2"])
+def test_no_norm_is_left_that_could_be_folded(name):
+    network = build_model(name)
     detector = FaceDetector(network)
     assert detector.parameter_count == sum(parameter.numel() for parameter in network.parameters())
-    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
-    expected, found = network(normalize(images)), detector.network(normalize(images))
-    for field in ("boxes", "logits", "landmarks"):
-        reference = getattr(expected, field)
-        rounding = 1e-4 * reference.abs().max().item()
-        torch.testing.assert_close(getattr(found, field), reference, rtol=1e-3, atol=rounding)
     folded = sum(isinstance(module, nn.BatchNorm2d) for module in detector.modules())
     assert folded == (0 if name == "v2" else 15)  # those behind V1's deformable convolutions stay
     assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
