@@ -30,7 +30,7 @@ class PixelHeads(nn.Module):
     """Heads and decoding in one: pyramid levels to boxes and landmarks in pixels and probabilities.
 
     - A channel of a head belongs to one anchor, so variances and anchor sizes go into its weights.
-    - The softmax of two logits is the sigmoid of their difference: one channel an anchor, not two.
+    - The softmax of two logits needs only their difference: one channel an anchor, not two.
     - What is left, 15 values an anchor, is one 1x1 convolution a level.
     - Arithmetic runs along the cells, and each output is transposed once, at the end: along the 2, 4 or 10 values of an
       anchor runtimes are several times slower.
@@ -48,27 +48,28 @@ class PixelHeads(nn.Module):
         """P3, P4, P5 and make_cells of the picture -> boxes [B, A, 4] xyxy, scores [B, A], landmarks [B, A, 5, 2]."""
         maps = [conv(x).float() for conv, x in zip(self.convs, levels)]
         pairs = torch.cat([x.reshape(x.shape[0], 15, ANCHORS_PER_CELL, -1) for x in maps], dim=3)
-        moves, log_sizes, points, logits = pairs.split([2, 2, 10, 1], dim=1)
+        moves, log_sizes, points, log_odds = pairs.split([2, 2, 10, 1], dim=1)
         centers, sides = cells[:2], cells[2:, None]
         moved = moves + centers
         halves = log_sizes.clamp(max=MAX_LOG_SIZE).exp() * (sides / 2)
         corners = torch.cat([moved - halves, moved + halves], dim=2)
-        rows = (x.permute(0, 3, 1, 2) for x in (corners, logits, points + centers))
-        boxes, logits, landmarks = (x.reshape(x.shape[0], -1, *shape) for x, shape in zip(rows, ((4,), (), (5, 2))))
-        return boxes, logits.sigmoid(), landmarks
+        rows = (x.permute(0, 3, 1, 2) for x in (corners, log_odds, points + centers))
+        boxes, log_odds, landmarks = (x.reshape(x.shape[0], -1, *shape) for x, shape in zip(rows, ((4,), (), (5, 2))))
+        # Not sigmoid(): ONNX Runtime's is wrong in the last digits of scores near 1, and these sort the surest faces.
+        return boxes, 1 / (1 + log_odds.exp()), landmarks
 
 
 def _join(values: list[Tensor], sizes: tuple[int, ...]) -> Tensor:
     """Weights of a level's boxes, logits and landmarks, each [channels, inputs], in the pairs PixelHeads splits.
 
     Of the first anchor, then of the second: x and y by which the centre moves, in pixels; logarithms of width and
-    height; x and y by which five points move, in pixels. Last the logits of a face, of both anchors.
+    height; x and y by which five points move, in pixels. Last the logarithms of the odds against a face, of both anchors.
     """
     boxes, logits, landmarks = (rows.unflatten(0, (ANCHORS_PER_CELL, -1)) for rows in values)
     pixels = VARIANCES[0] * torch.tensor(sizes, device=boxes.device)[:, None, None]
     moves, log_sizes = boxes[:, :2] * pixels, boxes[:, 2:] * VARIANCES[1]
-    faces = logits[:, 1:] - logits[:, :1]
-    return torch.cat([rows.flatten(0, 1) for rows in (moves, log_sizes, landmarks * pixels, faces)])
+    log_odds = logits[:, :1] - logits[:, 1:]
+    return torch.cat([rows.flatten(0, 1) for rows in (moves, log_sizes, landmarks * pixels, log_odds)])
 
 
 def convolution(weight: Tensor, bias: Tensor, groups: int = 1, stride=1, padding=0) -> nn.Conv2d:
