@@ -45,7 +45,7 @@ class PixelHeads(nn.Module):
             self.convs.append(convolution(weight[..., None, None], bias.squeeze(1)))
 
     def forward(self, levels: Sequence[Tensor], cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """P3, P4, P5 and make_cells of the picture -> boxes [B, A, 4] xyxy, scores [B, A], landmarks [B, A, 5, 2]."""
+        """P3, P4, P5 and the picture's make_cells -> boxes [B, A, 4] xyxy, scores [B, A], landmarks [B, A, 5, 2]."""
         maps = [conv(x).float() for conv, x in zip(self.convs, levels)]
         pairs = torch.cat([x.reshape(x.shape[0], 15, ANCHORS_PER_CELL, -1) for x in maps], dim=3)
         moves, log_sizes, points, log_odds = pairs.split([2, 2, 10, 1], dim=1)
@@ -63,7 +63,7 @@ def _join(values: list[Tensor], sizes: tuple[int, ...]) -> Tensor:
     """Weights of a level's boxes, logits and landmarks, each [channels, inputs], in the pairs PixelHeads splits.
 
     Of the first anchor, then of the second: x and y by which the centre moves, in pixels; logarithms of width and
-    height; x and y by which five points move, in pixels. Last the logarithms of the odds against a face, of both anchors.
+    height; x and y by which five points move, in pixels. Last the logarithms of the odds against a face of both.
     """
     boxes, logits, landmarks = (rows.unflatten(0, (ANCHORS_PER_CELL, -1)) for rows in values)
     pixels = VARIANCES[0] * torch.tensor(sizes, device=boxes.device)[:, None, None]
@@ -72,7 +72,10 @@ def _join(values: list[Tensor], sizes: tuple[int, ...]) -> Tensor:
     return torch.cat([rows.flatten(0, 1) for rows in (moves, log_sizes, landmarks * pixels, log_odds)])
 
 
-def convolution(weight: Tensor, bias: Tensor, groups: int = 1, stride=1, padding=0) -> nn.Conv2d:
+def convolution(
+    weight: Tensor, bias: Tensor, groups: int = 1, stride: tuple[int, ...] = (1, 1), padding: tuple[int, ...] = (0, 0)
+) -> nn.Conv2d:
+    """A convolution with given weights [outputs, inputs / groups, rows, columns] and biases, not to be trained."""
     outputs, inputs, *kernel = weight.shape
     conv = nn.Conv2d(inputs * groups, outputs, kernel, stride, padding, groups=groups)
     conv.weight, conv.bias = (nn.Parameter(values, requires_grad=False) for values in (weight, bias))

@@ -1,4 +1,4 @@
-"""A detector as an ONNX graph: made from FaceDetector itself, described in its metadata, compared with PyTorch."""
+"""A detector as an ONNX graph: made from FaceDetector, described in its metadata, compared with PyTorch."""
 
 import io
 import json
@@ -51,8 +51,8 @@ def export_graph(detector: FaceDetector, float_input: bool) -> ModelProto:
         # needs no size to be promised; PyTorch calls it deprecated.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            BlockedDetector(detector.cpu()), (example,), buffer, dynamo=False, opset_version=OPSET, input_names=["images"],
-            output_names=list(OUTPUTS), dynamic_axes=dynamic,
+            BlockedDetector(detector.cpu()), (example,), buffer, dynamo=False, opset_version=OPSET,
+            input_names=["images"], output_names=list(OUTPUTS), dynamic_axes=dynamic,
         )
     graph = onnx.load_from_string(buffer.getvalue())
     _declare_outputs(graph, OUTPUTS)

@@ -6,13 +6,14 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
 import benchmark
 import train_v2
-from benchmarks import comparison, engines
+from benchmarks import comparison, engines, graphs
 from benchmarks.comparison import STUDENT, TEACHER, Setting, speed_table, verdict
 from benchmarks.consistency import compare_faces, find_pictures, match
 from benchmarks.lineage_loop import as_published, detect_file, prior_boxes, suppress, write_text
@@ -26,6 +27,7 @@ from data.targets import FACE, Targets
 from layers.anchors import make_anchors
 from models import build_model
 from models.face_detector import FaceDetector, normalize
+from models.graph import export_graph
 from models.ledger import measure, total
 from tests.paths import SHARED, needs_shared
 from utils.files import write_picture
@@ -425,3 +427,26 @@ def test_the_plain_step_has_the_losses_of_ours(training_set):
         losses[name] = step.backward(*step.prepare(Batch(images, targets, []), torch.Generator(), mixes=False))[0]
     for term, value in losses["plain"].items():
         torch.testing.assert_close(losses["float32"][term], value, rtol=1e-3, atol=1e-4)
+
+
+def test_graphs_are_compared_in_turn_and_by_kind_of_node(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "grüße.onnx"
+    onnx.save(export_graph(FaceDetector(trained_network("v2")), float_input=False), path)
+    threads = torch.get_num_threads()
+    try:
+        graphs.main([str(path), str(path), "--rounds", "2", "--height", "40", "--width", "33", "--threads", "1"])
+    finally:
+        torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    assert f"2 rounds in turn, 1 threads, 1 pictures of 33x40\n\n{path}" in printed
+    rows = {row["node"]: row for row in graphs.profile(path, torch.zeros(1, 3, 40, 33, dtype=torch.uint8), 2)}
+    total = rows.pop("all")
+    assert rows["Conv"]["nodes"] > 50 and all(row["ms"] >= 0 for row in rows.values())
+    assert total["nodes"] == sum(row["nodes"] for row in rows.values()) > 100
+    assert total["ms"] == pytest.approx(sum(row["ms"] for row in rows.values()))
+
+
+def test_a_graph_that_is_not_there_gets_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        graphs.run_script(lambda: graphs.main(["nowhere.onnx"]))
+    assert stop.value.code == 2 and "no graph at nowhere.onnx" in capsys.readouterr().err

@@ -47,6 +47,8 @@ def open_session(path: str | Path, device: torch.device) -> InferenceSession:
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # Else its threads go on waiting busily after a run, on the cores that read the next picture or run another graph.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return InferenceSession(path.read_bytes(), options, providers=providers)
     except Exception as error:  # ONNX Runtime raises a different type for each kind of broken file

@@ -1,0 +1,90 @@
+"""Compare ONNX graphs of export.py in ONNX Runtime on the CPU: latency in turn, then where the time goes.
+
+    python -m benchmarks.graphs before.onnx after.onnx --threads 1
+
+Whatever is to be tried on a graph, its file before and its file after are measured in one run.
+"""
+
+import json
+import tempfile
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from onnxruntime import InferenceSession, SessionOptions
+from torch import Tensor
+
+from benchmarks.timing import ratio, spread, take_turns
+from utils.arguments import ArgumentParser, number
+from utils.log import run_script
+from utils.onnx_detector import open_session, run_session
+from utils.tables import Row, print_table
+
+CPU = torch.device("cpu")
+
+
+def latency(paths: list[Path], images: Tensor, rounds: int) -> list[Row]:
+    """Milliseconds of each graph, and how many times as fast as the first it is, round by round."""
+    sessions = {str(path): open_session(path, CPU) for path in paths}
+    times = take_turns({name: partial(run_session, one, images) for name, one in sessions.items()}, rounds, warmup=3)
+    rows = []
+    for name, own in times.items():
+        milliseconds, faster = spread(own), ratio(times[str(paths[0])], own)
+        rows.append({
+            "graph": name, "ms": milliseconds.median, "fastest ms": min(own),
+            "quartiles": f"{milliseconds.lower:.1f}-{milliseconds.upper:.1f}", "times as fast": faster.median,
+        })
+    return rows
+
+
+def profile(path: Path, images: Tensor, rounds: int) -> list[Row]:
+    """Milliseconds by kind of node, the slowest first: each node's median, summed, with ONNX Runtime's own clock.
+
+    A profiled graph is slower than one that is not, by a few microseconds a node.
+    """
+    options = SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        for _ in range(rounds):
+            run_session(session, images)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    nodes: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+            nodes[event["args"]["op_name"], event["name"]].append(event["dur"] / 1000)
+    kinds: dict[str, list[float]] = defaultdict(list)
+    for (kind, _), durations in nodes.items():
+        kinds[kind].append(float(np.median(durations)))
+    rows = [{"node": kind, "nodes": len(medians), "ms": sum(medians)} for kind, medians in kinds.items()]
+    rows.sort(key=lambda row: -row["ms"])
+    return [*rows, {"node": "all", "nodes": len(nodes), "ms": sum(row["ms"] for row in rows)}]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("graphs", type=Path, nargs="+", help="files of export.py without suppression; the first is the one to beat")
+    add("--threads", type=number(int, 1), default=torch.get_num_threads())
+    add("--rounds", type=number(int, 1), default=50)
+    add("--batch", type=number(int, 1), default=1, help="pictures")
+    add("--height", type=number(int, 1), default=640, help="of a picture, in pixels")
+    add("--width", type=number(int, 1), default=640)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    shape = (options.batch, 3, options.height, options.width)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    print_table(latency(options.graphs, images, options.rounds))
+    print(f"{options.rounds} rounds in turn, {options.threads} threads, {options.batch} pictures of "
+          f"{options.width}x{options.height}")
+    for path in options.graphs:
+        print(f"\n{path}")
+        print_table(profile(path, images, options.rounds))
+
+
+if __name__ == "__main__":
+    run_script(main)
