@@ -429,7 +429,7 @@ def test_the_plain_step_has_the_losses_of_ours(training_set):
         torch.testing.assert_close(losses["float32"][term], value, rtol=1e-3, atol=1e-4)
 
 
-def test_graphs_are_compared_in_turn_and_by_kind_of_node(monkeypatch, capsys, tmp_path):
+def test_graphs_are_compared_in_turn_and_by_kind_of_node(capsys, tmp_path):
     path = tmp_path / "grüße.onnx"
     onnx.save(export_graph(FaceDetector(trained_network("v2")), float_input=False), path)
     threads = torch.get_num_threads()
