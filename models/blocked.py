@@ -24,7 +24,7 @@ SHARED_ROWS = 8
 
 
 class BlockedDetector(nn.Module):
-    """A copy of a FaceDetector that looks at two halves of a picture side by side, as channels, where maps are large."""
+    """A copy of a FaceDetector that takes two halves of a picture side by side, as channels, where maps are large."""
 
     def __init__(self, detector: FaceDetector):
         super().__init__()
