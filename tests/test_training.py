@@ -219,6 +219,12 @@ def test_without_a_compiler_the_reason_is_one_line(teacher, monkeypatch):
     assert compile_networks(build_model("v2"), None, torch.device("cpu")) == "no compiler"
 
 
+def test_a_script_of_one_process_takes_one_device():
+    assert distributed.choose_device("cpu", cpu=False) == torch.device("cpu")
+    with pytest.raises(UserError, match="--gpu cpu,cpu.*one device"):
+        distributed.choose_device("cpu,cpu", cpu=False)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_step_on_a_gpu_never_waits_for_it(teacher, batch):
     step = make_step(teacher, precision=torch.bfloat16, cutmix_prob=0.5, mixup_alpha=0.2)

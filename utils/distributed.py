@@ -38,13 +38,16 @@ def parse_devices(text: str) -> list[torch.device]:
 def choose_device(gpu: str | None, cpu: bool) -> torch.device:
     """The device of a script that runs as one process, from its flags --gpu and --cpu; GPU 0 where neither is given.
 
-    UserError as parse_devices; the CPU where PyTorch sees no GPU and none was asked for.
+    UserError as parse_devices and for several devices; the CPU where PyTorch sees no GPU and none was asked for.
     """
     if cpu:
         return torch.device("cpu")
     if gpu is None:
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    return parse_devices(gpu)[0]
+    devices = parse_devices(gpu)
+    if len(devices) > 1:
+        raise UserError(f"--gpu {gpu}: this script runs on one device, give one of them")
+    return devices[0]
 
 
 def training_devices() -> str:
