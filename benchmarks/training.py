@@ -14,6 +14,7 @@ from benchmarks.training_loader import choose_records, compare_loaders, loader_t
 from benchmarks.training_step import build_steps, compare_steps, phase_table, run_step, step_table, synchronize
 from data.augment import training_augmentations
 from data.cache import open_pictures
+from data.demo import write_demo_set
 from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
 from data.widerface import Record
 from utils.arguments import ArgumentParser, number
@@ -42,19 +43,20 @@ def parse_args(arguments: list[str]) -> tuple[Namespace, Namespace]:
     add("--output_folder", type=Path, default="./results/v2/")
     own, others = parser.parse_known_args(arguments)
     training = train_v2.parse_args(others)
-    if own.drawn:
-        training.training_dataset = None
+    training.save_folder = own.output_folder  # nothing is trained: a run in the usual folder is in nobody's way
     return own, training
 
 
 def measure_training(arguments: list[str]) -> None:
     """Print and write the three tables. UserError as train_v2.py."""
     own, training = parse_args(arguments)
-    if training.training_dataset is not None:
-        train_v2.check_files(training)
     device = parse_devices(training.gpu)[0]
     with tempfile.TemporaryDirectory() as folder:
         pictures = own.batches * training.batch_size
+        if own.drawn:
+            write_demo_set(Path(folder) / "drawn", train_pictures=2 * pictures, val_pictures=12)
+            training.training_dataset = Path(folder) / "drawn" / "train" / "label.txt"
+        train_v2.check_files(training)
         records = choose_records(training.training_dataset, pictures, own.longer_side, Path(folder))
         loaders = compare_loaders(
             records, training.image_size, training.batch_size, own.workers, own.rounds, device
