@@ -27,7 +27,7 @@ from data.cache import CACHES, open_pictures
 from data.config import STRIDES
 from data.download import FOLDER_HELP
 from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
-from data.widerface import read_labels
+from data.widerface import Record, read_labels
 from layers.anchors import make_anchors
 from layers.criterion import Criterion
 from layers.distillation import Trainee
@@ -152,12 +152,7 @@ def train(options: Namespace) -> None:
     device = distributed.join(options.devices)
     records, report = read_labels(options.training_dataset)
     distributed.say(str(report))
-    augmentations = training_augmentations(options.image_size, options.crop_scales)
-    pictures = open_pictures([record.path for record in records], options.cache, device)
-    dataset = WiderFaceDataset(records, pictures, options.image_size, options.seed, augmentations)
-    rank, world_size = distributed.rank(), distributed.world_size()
-    sampler = EpochBatchSampler(len(dataset), options.batch_size, options.seed, rank, world_size)
-    loader = TrainingLoader(dataset, sampler, options.num_workers, device)
+    loader, sampler = build_loader(records, options, device)
     validation_folder = find_validation_set(options)
 
     torch.manual_seed(options.seed)
@@ -218,6 +213,19 @@ def due_checkpoints(epoch: int, options: Namespace) -> list[str]:
     """Names of the checkpoints to write after an epoch, apart from the best."""
     names = ["last", f"epoch_{epoch + 1}"] if (epoch + 1) % options.save_every == 0 else ["last"]
     return [*names, "final"] if epoch + 1 == options.epochs else names
+
+
+def build_loader(
+    records: list[Record], options: Namespace, device: torch.device
+) -> tuple[TrainingLoader, EpochBatchSampler]:
+    """This process's share of the batches, and the sampler that is told the epoch."""
+    augmentations = training_augmentations(options.image_size, options.crop_scales)
+    pictures = open_pictures([record.path for record in records], options.cache, device)
+    dataset = WiderFaceDataset(records, pictures, options.image_size, options.seed, augmentations)
+    sampler = EpochBatchSampler(
+        len(dataset), options.batch_size, options.seed, distributed.rank(), distributed.world_size()
+    )
+    return TrainingLoader(dataset, sampler, options.num_workers, device), sampler
 
 
 def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:

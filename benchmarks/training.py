@@ -12,10 +12,8 @@ import train_v2
 from benchmarks.timing import spread, take_turns
 from benchmarks.training_loader import choose_records, compare_loaders, loader_table, loader_verdict
 from benchmarks.training_step import build_steps, compare_steps, phase_table, run_step, step_table, synchronize
-from data.augment import training_augmentations
-from data.cache import open_pictures
 from data.demo import write_demo_set
-from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
+from data.loader import TrainingLoader
 from data.widerface import Record
 from utils.arguments import ArgumentParser, number
 from utils.distributed import parse_devices
@@ -88,12 +86,8 @@ def report(name: str, rows: list[Row], tables: list[list[Row]], own: Namespace) 
 
 
 def make_loader(records: list[Record], training: Namespace, workers: int, device: torch.device) -> TrainingLoader:
-    """As train_v2.py makes it."""
-    pictures = open_pictures([record.path for record in records], training.cache, device)
-    augmentations = training_augmentations(training.image_size, training.crop_scales)
-    dataset = WiderFaceDataset(records, pictures, training.image_size, training.seed, augmentations)
-    sampler = EpochBatchSampler(len(records), training.batch_size, training.seed)
-    return TrainingLoader(dataset, sampler, workers, device)
+    """As train_v2.py makes it, with that many processes."""
+    return train_v2.build_loader(records, Namespace(**vars(training) | {"num_workers": workers}), device)[0]
 
 
 def compare_together(

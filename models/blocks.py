@@ -34,7 +34,8 @@ class StridedDepthwiseConv(nn.Conv2d):
         super().__init__(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+        is_trained = torch.is_grad_enabled() and self.bias is None  # a folded BatchNorm has given it a bias
+        if is_trained and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
             return _StridedDepthwise.apply(x.to(dtype), self.weight.to(dtype))
         return super().forward(x)
