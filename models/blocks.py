@@ -106,11 +106,6 @@ class ChannelGate(nn.Module):
         return self.expand(F.relu(self.squeeze(pooled.flatten(1))))
 
 
-def summarise_channels(x: Tensor) -> Tensor:
-    """What CBAM's spatial gate looks at: [B, 2, H, W], the maximum and the mean over the channels."""
-    return torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
-
-
 def upsample_to(x: Tensor, target: Tensor) -> Tensor:
     """x at the height and width of target, nearest neighbour; x has half of each, rounded up.
 

@@ -20,7 +20,6 @@ from models.blocks import (
     leaky_relu,
     relu,
     shuffle_channels,
-    summarise_channels,
     upsample_to,
 )
 from models.mobilenet import MobileNetV1
@@ -41,7 +40,8 @@ class SpatialGate(nn.Module):
         self.norm = nn.BatchNorm2d(1, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.norm(self.conv(summarise_channels(x))).sigmoid()
+        summary = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
+        return x * self.norm(self.conv(summary)).sigmoid()
 
 
 class Attention(nn.Module):

@@ -12,7 +12,6 @@ from models.blocks import (
     ConvNorm,
     Heads,
     init_kaiming,
-    summarise_channels,
     upsample_to,
 )
 from models.mobilenet import MobileNetV1
@@ -81,23 +80,6 @@ class Neck(nn.Module):
         return levels
 
 
-class Attention(nn.Module):
-    """CBAM with a channel gate for each level and one small spatial gate for all of them.
-
-    The channel gates see means alone, so that a picture larger than those of training does not move them. The spatial
-    gate has a bias in place of CBAM's BatchNorm, whose running statistics could fit one level only.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.channel_gates = nn.ModuleList(ChannelGate(channels, reduction=4, use_maximum=False) for _ in STRIDES)
-        self.spatial_conv = nn.Conv2d(2, 1, 3, padding=1)
-
-    def forward(self, *levels: Tensor) -> list[Tensor]:
-        levels = [gate(x) for gate, x in zip(self.channel_gates, levels)]
-        return [x * self.spatial_conv(summarise_channels(x)).sigmoid() for x in levels]
-
-
 class Context(nn.Module):
     """SSH's views of 3x3, 5x5 and 7x7 cells, from one chain of depthwise convolutions at half the channels.
 
@@ -132,18 +114,18 @@ class Mix(nn.Module):
 
 
 class FeatherFaceV2(nn.Module):
-    """The student: V1's backbone, a two-layer BiFPN of 32 channels, CBAM, a residual SSH context, 1x1 heads.
+    """The student: V1's backbone, a two-layer BiFPN of 32 channels, channel gates, a residual SSH context, 1x1 heads.
 
-    Of 255,797 parameters the backbone has 213,072, so that it can start from the teacher's. Where the rest goes:
+    Of 255,778 parameters the backbone has 213,072, so that it can start from the teacher's. Where the rest goes:
     - Neck, 25,546: one 1x1 projection a level is more than half of it; V1's second projections of P4 and P5 would cost
       twelve thousand more. Two layers pass each level's view to every other twice.
     - Context and mix, 12,336: V1 spends 232,965 on deformable convolutions. A chain of depthwise convolutions on
       16 channels sees 3, 5 and 7 cells at a twentieth of that; full pointwise convolutions combine all views, which
       makes a channel shuffle between groups needless. The block is residual: what the neck found reaches the heads
       however narrow the context is.
-    - Attention, 1,675: after the neck only, where maps have 32 channels. V1's second set, before the neck, works on the
-      widest maps. The spatial gate is 3x3 and shared.
-    Plain convolution, max pooling, nearest resizing, mean and maximum, sigmoid: ONNX opset 17 has all of it. A
+    - Attention, 1,656: channel gates after the neck only, where maps have 32 channels. V1's second set, before the neck,
+      works on the widest maps; its spatial gates cost time on the largest ones and gain nothing (docs/experiments.md).
+    Plain convolution, max pooling, nearest resizing, mean, sigmoid: ONNX opset 17 has all of it. A
     BatchNorm always follows a convolution, so that inference folds it.
     """
 
@@ -154,7 +136,7 @@ class FeatherFaceV2(nn.Module):
         channels = NECK_CHANNELS[self.name]
         self.backbone = MobileNetV1()
         self.neck = Neck(channels)
-        self.neck_attention = Attention(channels)
+        self.neck_attention = nn.ModuleList(ChannelGate(channels, reduction=4, use_maximum=False) for _ in STRIDES)
         self.dropblock = DropBlock()
         self.context = nn.ModuleList(Context(channels) for _ in STRIDES)
         self.mix = nn.ModuleList(Mix(channels) for _ in STRIDES)
@@ -172,7 +154,7 @@ class FeatherFaceV2(nn.Module):
     def describe(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """Images as forward takes them -> the maps P3, P4, P5 that the heads read, and those that the neck gave."""
         features = self.neck(*self.backbone(images))
-        p3, p4, p5 = self.neck_attention(*features)
+        p3, p4, p5 = (gate(x) for gate, x in zip(self.neck_attention, features))
         # A 3x3 block at stride 8 would wipe out a face of 24 pixels, so P3 is spared.
         levels = p3, self.dropblock(p4), self.dropblock(p5)
         views = [context(x) for context, x in zip(self.context, levels)]

@@ -216,7 +216,7 @@ def test_gradients_reach_every_parameter(name):
 
 def test_the_students_gates_do_not_depend_on_the_size_of_the_picture():
     """A map beside copies of itself, as a large picture holds more of the same than a crop of it."""
-    for gate in seeded("v2").neck_attention.channel_gates:
+    for gate in seeded("v2").neck_attention:
         crop = torch.randn(2, 32, 5, 7)
         assert torch.allclose(gate(crop.repeat(1, 1, 3, 2)), gate(crop).repeat(1, 1, 3, 2), atol=1e-6)
     gate = ChannelGate(32, reduction=4, use_maximum=True)
