@@ -296,6 +296,7 @@ def test_the_script_writes_detections_and_the_ap_they_get(monkeypatch, capsys, v
     in_memory = evaluate(predict(network, validation_set, "original", CPU, 0), truth)
     [row] = json.loads((tmp_path / "table.json").read_text())
     assert [row[name] for name in in_memory] == pytest.approx(list(in_memory.values()), abs=2e-3)
+    assert row["dataset"] == f"{validation_set.parent.name}/{validation_set.name}"
     assert (row["protocol"], row["scale"], row["threshold"], row["NMS"], row["top-k"]) == (
         "original", "original size", "> 0.02", "0.4", "5000 to 750")
     assert "original size" in printed and f"{row['easy']:.4f}" in printed

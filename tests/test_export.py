@@ -339,7 +339,7 @@ def test_the_ap_comes_from_the_table_of_this_very_checkpoint(monkeypatch, tmp_pa
     [row] = json.loads(table.read_text())
     run(monkeypatch, "--trained_model", checkpoint, "--output_folder", tmp_path / "out", "--table", table)
     [told] = torch.load(tmp_path / "out/featherface_v2_deployment.pth", weights_only=True)["average_precision"]
-    assert (told["protocol"], told["hard"]) == ("vga", row["hard"])
+    assert (told["dataset"], told["protocol"], told["hard"]) == (row["dataset"], "vga", row["hard"])
     assert f"{row['hard']:.4f}" in (tmp_path / "out/README.md").read_text(encoding="utf-8")
 
     changed = settled_network("v2")

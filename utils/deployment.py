@@ -21,8 +21,8 @@ LICENCE = (
     "weights they were trained from: WIDER FACE is CC BY-NC-ND 4.0, not for commercial use."
 )
 
-#: Columns of test_widerface.py's table that say what an AP is, and under which protocol.
-PRECISION_COLUMNS = ("protocol", "scale", "threshold", "NMS", "top-k", "easy", "medium", "hard")
+#: Columns of test_widerface.py's table that say what an AP is: on which pictures, and under which protocol.
+PRECISION_COLUMNS = ("dataset", "protocol", "scale", "threshold", "NMS", "top-k", "easy", "medium", "hard")
 
 
 def deployment_state(network: nn.Module, parameter_count: int, precision: list[Row]) -> dict:
