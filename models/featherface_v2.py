@@ -7,7 +7,6 @@ from torch.nn import functional as F
 from data.config import BACKBONE_CHANNELS, NECK_CHANNELS, STRIDES
 from layers.dropblock import DropBlock
 from models.blocks import (
-    LEAK,
     ChannelGate,
     ConvNorm,
     Heads,
@@ -21,7 +20,7 @@ NECK_LAYERS = 2
 
 
 class SeparableConv(nn.Module):
-    """LeakyReLU, depthwise 3x3, pointwise 1x1, BatchNorm."""
+    """ReLU (LeakyReLU after a sum would cost ONNX Runtime its layout), depthwise 3x3, pointwise 1x1, BatchNorm."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -29,7 +28,7 @@ class SeparableConv(nn.Module):
         self.pointwise = ConvNorm(channels, channels, 1, activation=None)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pointwise(self.depthwise(F.leaky_relu(x, LEAK)))
+        return self.pointwise(self.depthwise(F.relu(x)))
 
 
 def pool(x: Tensor) -> Tensor:
@@ -40,9 +39,8 @@ def pool(x: Tensor) -> Tensor:
 class BiFPN(nn.Module):
     """One top-down and bottom-up pass over P3, P4, P5 (EfficientDet, Tan et al., CVPR 2020).
 
-    Each sum goes through a LeakyReLU, convolutions without bias and a BatchNorm: only the ratio of its weights
-    matters. So the level's own map has weight 1, and the others carry a learned ratio, clipped at 0, that is
-    applied at the coarser of the two resolutions.
+    Sums have no weights, unlike EfficientDet's: every map in them comes from a BatchNorm, whose scales say what a weight
+    could.
     """
 
     def __init__(self, channels: int):
@@ -51,17 +49,12 @@ class BiFPN(nn.Module):
         self.p3_out = SeparableConv(channels)
         self.p4_out = SeparableConv(channels)
         self.p5_out = SeparableConv(channels)
-        self.p4_mid_ratio = nn.Parameter(torch.ones(()))
-        self.p3_out_ratio = nn.Parameter(torch.ones(()))
-        self.p4_out_ratios = nn.Parameter(torch.ones(2))
-        self.p5_out_ratio = nn.Parameter(torch.ones(()))
 
     def forward(self, p3: Tensor, p4: Tensor, p5: Tensor) -> tuple[Tensor, ...]:
-        p4_mid = self.p4_mid(p4 + upsample_to(F.relu(self.p4_mid_ratio) * p5, p4))
-        p3_out = self.p3_out(p3 + upsample_to(F.relu(self.p3_out_ratio) * p4_mid, p3))
-        from_mid, from_p3 = F.relu(self.p4_out_ratios)
-        p4_out = self.p4_out(p4 + from_mid * p4_mid + from_p3 * pool(p3_out))
-        p5_out = self.p5_out(p5 + F.relu(self.p5_out_ratio) * pool(p4_out))
+        p4_mid = self.p4_mid(p4 + upsample_to(p5, p4))
+        p3_out = self.p3_out(p3 + upsample_to(p4_mid, p3))
+        p4_out = self.p4_out(p4 + p4_mid + pool(p3_out))
+        p5_out = self.p5_out(p5 + pool(p4_out))
         return p3_out, p4_out, p5_out
 
 
@@ -116,8 +109,8 @@ class Mix(nn.Module):
 class FeatherFaceV2(nn.Module):
     """The student: V1's backbone, a two-layer BiFPN of 32 channels, channel gates, a residual SSH context, 1x1 heads.
 
-    Of 255,778 parameters the backbone has 213,072, so that it can start from the teacher's. Where the rest goes:
-    - Neck, 25,546: one 1x1 projection a level is more than half of it; V1's second projections of P4 and P5 would cost
+    Of 255,768 parameters the backbone has 213,072, so that it can start from the teacher's. Where the rest goes:
+    - Neck, 25,536: one 1x1 projection a level is more than half of it; V1's second projections of P4 and P5 would cost
       twelve thousand more. Two layers pass each level's view to every other twice.
     - Context and mix, 12,336: V1 spends 232,965 on deformable convolutions. A chain of depthwise convolutions on
       16 channels sees 3, 5 and 7 cells at a twentieth of that; full pointwise convolutions combine all views, which
@@ -158,5 +151,5 @@ class FeatherFaceV2(nn.Module):
         # A 3x3 block at stride 8 would wipe out a face of 24 pixels, so P3 is spared.
         levels = p3, self.dropblock(p4), self.dropblock(p5)
         views = [context(x) for context, x in zip(self.context, levels)]
-        levels = [F.leaky_relu(x + mix(view), LEAK) for x, mix, view in zip(levels, self.mix, views)]
+        levels = [F.relu(x + mix(view)) for x, mix, view in zip(levels, self.mix, views)]
         return levels, features

@@ -143,15 +143,13 @@ def test_the_detector_pads_as_the_loader_does():
 @pytest.mark.parametrize("name", ["v1", "v2"])
 @pytest.mark.parametrize("form", [FaceDetector, lambda network: BlockedDetector(FaceDetector(network))])
 def test_rewriting_changes_nothing_but_the_number_of_steps(name, size, form):
-    """Against the network itself and plain decoding, with running statistics, factors and ratios unlike the start's."""
+    """Against the network itself and plain decoding, with running statistics and factors unlike the start's."""
     torch.manual_seed(1)
     network = build_model(name).eval()
     for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
         for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
             values.data.uniform_(0.5, 1.5)
     for parameter_name, parameter in network.named_parameters():
-        if "ratio" in parameter_name:
-            parameter.data.uniform_(-0.2, 1.5)  # one below zero counts as zero
         if parameter_name.startswith("heads."):
             parameter.data.normal_(std=0.01)
     before = {key: value.clone() for key, value in network.state_dict().items()}
