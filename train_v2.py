@@ -80,6 +80,8 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--feature_weight", type=number(float, 0), default=0.1, help="weight of feature distillation")
     add("--mixup_alpha", type=number(float, 0), default=0.2, help="of MixUp's beta distribution, 0 turns it off")
     add("--cutmix_prob", type=number(float, 0, 1), default=0.5, help="share of pictures with CutMix")
+    add("--face_mask_prob", type=number(float, 0, 1), default=0.0,
+        help="share of pictures in which faces get a mask drawn over nose and mouth")
     add("--dropblock_prob", type=number(float, 0, 1), default=0.1, help="DropBlock's highest probability")
     add("--dropblock_size", type=number(int, 1), default=3, help="side of DropBlock's blocks in cells")
 
@@ -219,7 +221,7 @@ def build_loader(
     records: list[Record], options: Namespace, device: torch.device
 ) -> tuple[TrainingLoader, EpochBatchSampler]:
     """This process's share of the batches, and the sampler that is told the epoch."""
-    augmentations = training_augmentations(options.image_size, options.crop_scales)
+    augmentations = training_augmentations(options.image_size, options.crop_scales, options.face_mask_prob)
     pictures = open_pictures([record.path for record in records], options.cache, device)
     dataset = WiderFaceDataset(records, pictures, options.image_size, options.seed, augmentations)
     sampler = EpochBatchSampler(

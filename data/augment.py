@@ -35,6 +35,13 @@ CROP_TRIES = 30
 #: Divisors by which a JPEG can be decoded at reduced scale.
 REDUCTIONS = (8, 4, 2)
 
+#: Share of the faces of a picture that get a mask, where any does.
+MASKED_FACES = 0.7
+
+#: Colours of masks, BGR, and how often: light blue, white, black; the rest are of any colour.
+MASK_COLOURS = np.array([(215, 190, 150), (235, 235, 235), (35, 35, 35)], np.float32)
+MASK_COLOUR_SHARES = (0.45, 0.25, 0.2)
+
 #: Rows B, G, R; luma weights of ITU-R BT.601.
 LUMA_BGR = np.array([0.114, 0.587, 0.299])
 
@@ -61,6 +68,14 @@ class Cut(NamedTuple):
         return self.top, self.side - self.top - self.shown_height, *sides
 
 
+class FaceMask(NamedTuple):
+    """A mask drawn over nose and mouth."""
+
+    outline: np.ndarray  #: float32 [8, 2], a convex polygon in pixels of the canvas
+    colour: np.ndarray  #: float32 [3], BGR in 0..255
+    opacity: float  #: 1 hides what is below
+
+
 @dataclass
 class Sample:
     """The faces of a picture, in its pixels or, once it is cut, in those of the canvas; what becomes of the pixels."""
@@ -74,6 +89,7 @@ class Sample:
     cut: Cut | None = None
     #: float32 [3, 4]: new BGR = colour @ (B, G, R, 1), rounded and kept in 0..255.
     colour: np.ndarray = field(default_factory=lambda: np.eye(3, 4, dtype=np.float32))
+    masks: list[FaceMask] = field(default_factory=list)  #: drawn before colours change
 
 
 Augmentation = Callable[[Sample, np.random.Generator], Sample]
@@ -205,6 +221,49 @@ class HorizontalFlip:
         )
 
 
+class FaceMasks:
+    """Draw masks over nose and mouth of most faces of a picture, with the given probability.
+
+    Only faces with landmarks get one; boxes and landmarks stay. Labels drawn by a machine miss masked faces: a detector
+    that is trained on them takes masks for background unless it sees some on faces that have a label.
+    """
+
+    def __init__(self, probability: float):
+        self.probability = probability
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.probability:
+            return sample
+        masked = sample.has_landmarks & ~sample.ignored & (rng.random(len(sample.boxes)) < MASKED_FACES)
+        faces = zip(sample.boxes[masked], sample.landmarks[masked])
+        return replace(sample, masks=[self._draw(box, landmarks, rng) for box, landmarks in faces])
+
+    def _draw(self, box: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> FaceMask:
+        """From the bridge of the nose to below the chin and from cheek to cheek, within the box."""
+        left_eye, right_eye, nose, left_mouth, right_mouth = landmarks
+        eyes, mouth = (left_eye + right_eye) / 2, (left_mouth + right_mouth) / 2
+        down, across = mouth - eyes, right_eye - left_eye
+        bridge = eyes + rng.uniform(0.4, 0.8) * (nose - eyes)
+        width, length = rng.uniform(0.75, 1.0), rng.uniform(0.6, 0.9)
+        edge = eyes + rng.uniform(0.3, 0.6) * down
+        jaw, corner = mouth + 0.1 * down, mouth + 0.8 * length * down
+        outline = np.stack([
+            bridge, edge + width * across, jaw + 0.9 * width * across, corner + 0.5 * width * across,
+            mouth + length * down, corner - 0.5 * width * across, jaw - 0.9 * width * across, edge - width * across,
+        ])
+        return FaceMask(
+            np.clip(outline, box[:2], box[2:]).astype(np.float32), self._draw_colour(rng), rng.uniform(0.8, 1.0)
+        )
+
+    @staticmethod
+    def _draw_colour(rng: np.random.Generator) -> np.ndarray:
+        kind = np.searchsorted(np.cumsum(MASK_COLOUR_SHARES), rng.random())
+        if kind == len(MASK_COLOURS):
+            return rng.uniform(0, 255, 3).astype(np.float32)
+        shade = rng.uniform(-35, 20) + rng.uniform(-12, 12, 3)
+        return (MASK_COLOURS[kind] + shade).clip(0, 255).astype(np.float32)
+
+
 class ColourJitter:
     """Brightness, contrast, saturation and hue, each changed in half of the draws; now and then a grey picture.
 
@@ -241,9 +300,12 @@ class ColourJitter:
         return np.column_stack([linear, offset]).astype(np.float32)
 
 
-def training_augmentations(image_size: int, crop_scales: Sequence[float] = CROP_SCALES) -> list[Augmentation]:
+def training_augmentations(
+    image_size: int, crop_scales: Sequence[float] = CROP_SCALES, mask_probability: float = 0.0
+) -> list[Augmentation]:
     """What a training picture goes through, in order: cut before anything else."""
-    return [RandomCrop(image_size, crop_scales), HorizontalFlip(), ColourJitter()]
+    masks = [FaceMasks(mask_probability)] if mask_probability else []
+    return [RandomCrop(image_size, crop_scales), HorizontalFlip(), *masks, ColourJitter()]
 
 
 def augment(sample: Sample, augmentations: list[Augmentation], rng: np.random.Generator) -> Sample:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from data.augment import Augmentation, Cut, Sample, augment
 from data.cache import Pictures, RamPictures, can_fork
 from data.config import MEAN_BGR
-from data.pixels import recolour
+from data.pixels import Patch, blend, draw_mask, recolour
 from data.targets import FACE, IGNORED, Targets
 from data.widerface import Record
 from utils.log import UserError
@@ -74,6 +74,7 @@ class DrawnBatch(NamedTuple):
 
     images: Tensor | None  #: uint8 [B, 3, S, S], BGR, in channels_last; None where the device is to cut
     cuts: list[tuple[int, Cut | None]]  #: for the device: picture of each sample and its part, none if unreadable
+    masks: list[Patch]
     colours: Tensor  #: float32 [B, 3, 4]
     targets: Targets
     unreadable: list[str]  #: paths of pictures that could not be decoded and are mean colour instead
@@ -119,6 +120,7 @@ class WiderFaceDataset(Dataset):
         return DrawnBatch(
             images=None if later else canvases.permute(0, 3, 1, 2),
             cuts=[(number, sample.cut) for number, sample in zip(numbers, samples)] if later else [],
+            masks=[draw_mask(place, mask) for place, sample in enumerate(samples) for mask in sample.masks],
             colours=torch.from_numpy(np.stack([sample.colour for sample in samples])),
             targets=collate_targets(samples),
             unreadable=[self.records[i].path for i, sample in zip(numbers, samples) if sample.cut is None],
@@ -214,6 +216,7 @@ class TrainingLoader:
                 images = self._pictures.show(drawn.cuts, self._side)
             else:
                 images = drawn.images.to(self._device, non_blocking=True)
+            blend(images, drawn.masks)
             colours = drawn.colours.to(self._device, non_blocking=True)
             yield Batch(recolour(images, colours), drawn.targets.to(self._device), drawn.unreadable)
 

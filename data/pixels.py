@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from data.augment import Cut
+from data.augment import Cut, FaceMask
 from data.config import MEAN_BGR
 from utils.files import decode_picture, is_jpeg, picture_size, read_bytes
 
@@ -112,6 +112,38 @@ def cut_on_device(picture: Tensor, cut: Cut, canvas: Tensor) -> None:
     top, bottom, left, right = cut.margins()
     place = canvas[top : cut.side - bottom, left : cut.side - right]
     place.copy_(shown[0].permute(1, 2, 0).round_().clamp_(0, 255))
+
+
+class Patch(NamedTuple):
+    """One colour, to be blended into a rectangle of one picture of a batch."""
+
+    picture: int
+    left: int
+    top: int
+    opacity: Tensor  #: uint8 [h, w], 255 hides what is below
+    colour: Tensor  #: float32 [3], BGR in 0..255
+
+
+def draw_mask(picture: int, mask: FaceMask) -> Patch:
+    """A mask in its pixels, on the host; of size 0 where the landmarks are beside the box."""
+    left, top = np.floor(mask.outline.min(axis=0)).astype(int).tolist()
+    right, bottom = np.ceil(mask.outline.max(axis=0)).astype(int).tolist()
+    opacity = np.zeros((bottom - top, right - left), np.uint8)
+    if opacity.size:
+        # OpenCV counts from the centre of a pixel, in whole numbers of 1/16.
+        outline = np.rint(16 * (mask.outline - (left, top) - 0.5)).astype(np.int32)
+        cv2.fillConvexPoly(opacity, cv2.convexHull(outline), round(255 * mask.opacity), cv2.LINE_AA, shift=4)
+    return Patch(picture, left, top, torch.from_numpy(opacity), torch.from_numpy(mask.colour))
+
+
+def blend(images: Tensor, patches: list[Patch]) -> None:
+    """Blend patches into uint8 [B, 3, H, W], in place, on any device."""
+    for patch in patches:
+        height, width = patch.opacity.shape
+        place = images[patch.picture, :, patch.top : patch.top + height, patch.left : patch.left + width]
+        share = patch.opacity.to(images.device, non_blocking=True) / 255
+        colour = patch.colour.to(images.device, non_blocking=True)[:, None, None]
+        place.copy_(torch.lerp(place.float(), colour.expand(place.shape), share).round_())
 
 
 def recolour(images: Tensor, colours: Tensor) -> Tensor:
