@@ -9,6 +9,7 @@ import torch
 from data.augment import (
     ColourJitter,
     Cut,
+    FaceMasks,
     HorizontalFlip,
     RandomCrop,
     Sample,
@@ -18,7 +19,7 @@ from data.augment import (
     visible_share,
 )
 from data.config import MEAN_BGR, MIN_FACE_PIXELS
-from data.pixels import DecodedPicture, recolour
+from data.pixels import DecodedPicture, blend, draw_mask, recolour
 
 
 def make_sample(width, height, boxes=(), ignored=None):
@@ -257,6 +258,40 @@ def paint(sample: Sample, pixels: np.ndarray) -> np.ndarray:
     """The colours of a sample put on uint8 [H, W, 3]."""
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     return recolour(images, torch.from_numpy(sample.colour)[None])[0].permute(1, 2, 0).numpy()
+
+
+def test_masks_hide_the_mouth_and_nothing_beyond_the_face():
+    face = make_canvas(100, [[20, 10, 80, 90]])
+    for seed in range(50):
+        [mask] = draw_masks(face, seed)
+        images = torch.full((2, 3, 100, 100), 128, dtype=torch.uint8)
+        blend(images, [draw_mask(1, mask)])
+        assert (images[0] == 128).all()
+        left_eye, right_eye, nose, *mouth = face.landmarks[0].astype(int)
+        pixels = images[1].float()
+        hidden = torch.lerp(torch.tensor(128.0), torch.from_numpy(mask.colour), mask.opacity)
+        assert all((pixels[:, y, x] - hidden).abs().max() <= 1.5 for x, y in mouth)
+        assert all((pixels[:, y, x] == 128).all() for x, y in (left_eye, right_eye))
+        pixels[:, 10:90, 20:80] = 128
+        assert (pixels == 128).all()
+
+
+def draw_masks(sample, seed):
+    """The masks of a sample, from the first seed on that draws any."""
+    while not (masked := FaceMasks(1.0)(sample, np.random.default_rng(seed))).masks:
+        seed += 1000
+    assert_same(masked, sample)
+    return masked.masks
+
+
+def test_masks_are_for_faces_with_landmarks():
+    boxes = [[i, 0, i + 9, 9] for i in range(300)]
+    sample = make_sample(320, 10, boxes, ignored=[i % 3 == 0 for i in range(300)])
+    sample.has_landmarks[1::3] = False
+    drawn = [len(FaceMasks(0.3)(sample, np.random.default_rng(seed)).masks) for seed in range(200)]
+    assert 0.2 < np.mean(np.array(drawn) > 0) < 0.4 and 50 < max(drawn) < 90  # 0.7 of the 100 that can have one
+    lost = replace(sample, landmarks=sample.landmarks + 1000)  # beside their boxes: nothing can be drawn
+    assert all(draw_mask(0, mask).opacity.numel() <= 9 for mask in draw_masks(lost, 0))
 
 
 def test_colour_leaves_faces_alone_and_stays_near():

@@ -14,6 +14,7 @@ from data.augment import training_augmentations
 from data.cache import CACHES, DEVICE, FILES, RAM, open_pictures
 from data.config import MEAN_BGR
 from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
+from data.pixels import blend
 from data.targets import FACE, IGNORED
 from data.widerface import Record
 from utils.files import write_picture
@@ -37,7 +38,8 @@ def make_record(path, faces: int, height: int, width: int) -> Record:
     rng = np.random.default_rng(faces)
     corners = rng.random((faces, 2)) * (width, height) * 0.6
     boxes = np.concatenate([corners, corners + rng.uniform(0.1, 0.4, (faces, 2)) * (width, height)], axis=1)
-    landmarks = np.repeat((boxes[:, None, :2] + boxes[:, None, 2:]) / 2, 5, axis=1)
+    inner = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.4, 0.8], [0.6, 0.8]])
+    landmarks = boxes[:, None, :2] + inner * (boxes[:, None, 2:] - boxes[:, None, :2])
     ignored = np.arange(faces) % 3 == 2
     return Record(str(path), boxes.astype(np.float32), landmarks.astype(np.float32), ~ignored, ignored)
 
@@ -59,7 +61,7 @@ def records(tmp_path):
 
 def make_dataset(records, place=FILES, seed=5, side=64) -> WiderFaceDataset:
     pictures = open_pictures([record.path for record in records], place, CPU)
-    return WiderFaceDataset(records, pictures, side, seed, training_augmentations(side))
+    return WiderFaceDataset(records, pictures, side, seed, training_augmentations(side, mask_probability=0.5))
 
 
 def make_loader(dataset, batch_size=4, num_workers=0) -> TrainingLoader:
@@ -153,7 +155,8 @@ def test_the_device_gets_the_colours_that_were_drawn(records):
     keys = [(0, index) for index in range(4)]
     (drawn,), (batch,) = [dataset[keys]], make_loader(dataset)
     order = [index for _, index in next(iter(EpochBatchSampler(4, 4, seed=1)))]
-    assert drawn.colours.unique(dim=0).shape[0] == 4
+    blend(drawn.images, drawn.masks)
+    assert drawn.masks and drawn.colours.unique(dim=0).shape[0] == 4
     for place, index in enumerate(order):
         image = drawn.images[index].permute(1, 2, 0).numpy()
         painted = cv2.transform(image, drawn.colours[index].numpy())
