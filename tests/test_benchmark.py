@@ -57,7 +57,7 @@ def trained_network(name, seed=0):
         network(torch.rand(2, 3, 128, 160) * 255 - 115)
         for boxes, logits in zip(network.heads.boxes, network.heads.logits):
             nn.init.normal_(boxes.weight, std=0.02)
-            nn.init.normal_(logits.weight, std=0.04)
+            nn.init.normal_(logits.weight, std=0.08)
     return network.eval()
 
 
