@@ -117,7 +117,7 @@ class FeatherFaceV2(nn.Module):
       makes a channel shuffle between groups needless. The block is residual: what the neck found reaches the heads
       however narrow the context is.
     - Attention, 1,656: channel gates after the neck only, where maps have 32 channels. V1's second set, before the neck,
-      works on the widest maps; its spatial gates cost time on the largest ones and gain nothing (docs/experiments.md).
+      works on the widest maps; its spatial gates cost time and gain what chance would (docs/experiments.md).
     Plain convolution, max pooling, nearest resizing, mean, sigmoid: ONNX opset 17 has all of it. A
     BatchNorm always follows a convolution, so that inference folds it.
     """
