@@ -39,8 +39,8 @@ def pool(x: Tensor) -> Tensor:
 class BiFPN(nn.Module):
     """One top-down and bottom-up pass over P3, P4, P5 (EfficientDet, Tan et al., CVPR 2020).
 
-    Sums have no weights, unlike EfficientDet's: every map in them comes from a BatchNorm, whose scales say what a weight
-    could.
+    Sums have no weights, unlike EfficientDet's: every map in them comes from a BatchNorm, whose scales say what a
+    weight could.
     """
 
     def __init__(self, channels: int):
@@ -116,8 +116,8 @@ class FeatherFaceV2(nn.Module):
       16 channels sees 3, 5 and 7 cells at a twentieth of that; full pointwise convolutions combine all views, which
       makes a channel shuffle between groups needless. The block is residual: what the neck found reaches the heads
       however narrow the context is.
-    - Attention, 1,656: channel gates after the neck only, where maps have 32 channels. V1's second set, before the neck,
-      works on the widest maps; its spatial gates cost time and gain what chance would (docs/experiments.md).
+    - Attention, 1,656: channel gates after the neck only, where maps have 32 channels. V1's second set, before the
+      neck, works on the widest maps; its spatial gates cost time and gain what chance would (docs/experiments.md).
     Plain convolution, max pooling, nearest resizing, mean, sigmoid: ONNX opset 17 has all of it. A
     BatchNorm always follows a convolution, so that inference folds it.
     """
