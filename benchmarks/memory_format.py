@@ -2,8 +2,8 @@
 
     python -m benchmarks.memory_format --gpu cpu --precision float32 --image_size 640 --batch_size 8
 
-The student's blocks are timed forward and backward, as in training; the teacher's forward, its BatchNorms folded. Each is
-fed the maps it gets in the whole network, in its own memory format, both formats in turn.
+The student's blocks are timed forward and backward, as in training; the teacher's forward, its BatchNorms folded. Each
+is fed the maps it gets in the whole network, in its own memory format, both formats in turn.
 """
 
 import copy
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.timing import ratio, spread, take_turns
 from benchmarks.training_step import synchronize
+from layers.dropblock import DropBlock
 from models import build_model
 from models.fold import fold_norms
 from utils.arguments import ArgumentParser, number
@@ -43,8 +44,8 @@ def record_blocks(network: nn.Module, images: Tensor) -> dict[str, list[Block]]:
     blocks: dict[str, list[Block]] = {}
     handles = []
     for name, part in parts.items():
-        if not any(True for _ in part.parameters()):
-            continue  # DropBlock: nothing happens in it
+        if isinstance(part, DropBlock):
+            continue  # nothing happens in it
         for module in part if isinstance(part, nn.ModuleList) else [part]:
             def remember(called: nn.Module, inputs: tuple, name: str = name) -> None:
                 blocks.setdefault(name, []).append(Block(called, inputs))

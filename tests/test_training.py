@@ -151,12 +151,12 @@ def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(monkeypatch, flags, t
 
 @pytest.fixture
 def batch(demo_set):
-    """Eight pictures of 64 px as the loader hands them over."""
+    """Sixteen pictures of 64 px as the loader hands them over: enough that no single anchor decides a loss."""
     records, _ = read_labels(demo_set / "train" / "label.txt")
     device = torch.device("cpu")
     pictures = open_pictures([record.path for record in records], FILES, device)
     dataset = WiderFaceDataset(records, pictures, 64, 0, training_augmentations(64))
-    return next(iter(TrainingLoader(dataset, EpochBatchSampler(len(records), 8, 0), 0, device)))
+    return next(iter(TrainingLoader(dataset, EpochBatchSampler(len(records), 16, 0), 0, device)))
 
 
 def make_step(teacher, **settings) -> TrainingStep:
@@ -184,11 +184,11 @@ def test_accumulation_gives_the_gradients_of_the_large_batch(teacher, batch):
 
 
 def test_bfloat16_gives_the_losses_and_gradients_of_float32(teacher, batch):
-    """The labels' terms to 2 %, those of the teacher, a random network that multiplies rounding, to 10 %."""
+    """The labels' terms to 1 %, those of two rounding networks to 5 %."""
     expected, gradients = gradients_of(make_step(teacher), batch)
     found, rounded = gradients_of(make_step(teacher, precision=torch.bfloat16), batch)
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0.1 if name in TEACHER_TERMS else 0.02, atol=1e-3)
+        torch.testing.assert_close(found[name], value, rtol=0.05 if name in TEACHER_TERMS else 0.01, atol=1e-3)
     flat, rounded = (torch.cat([g[name].flatten() for name in gradients]) for g in (gradients, rounded))
     assert torch.cosine_similarity(flat, rounded, dim=0) > 0.98
 
