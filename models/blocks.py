@@ -82,30 +82,6 @@ class ConvNorm(nn.Sequential):
             self.activation = activation()
 
 
-class ChannelGate(nn.Module):
-    """Scales each channel by a weight in 0..1 found from its mean and, if asked, its maximum over the map.
-
-    With the maximum it is CBAM's gate (Woo et al., ECCV 2018), without it squeeze and excitation (Hu et al., CVPR
-    2018). The maximum of a map grows with its size, the mean does not: only without it does a network that was
-    trained on small pictures see the same gates on large ones.
-    """
-
-    def __init__(self, channels: int, reduction: int, use_maximum: bool):
-        super().__init__()
-        self.use_maximum = use_maximum
-        self.squeeze = nn.Linear(channels, channels // reduction)
-        self.expand = nn.Linear(channels // reduction, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weights = self._weigh(F.adaptive_avg_pool2d(x, 1))
-        if self.use_maximum:
-            weights = weights + self._weigh(F.adaptive_max_pool2d(x, 1))
-        return x * weights.sigmoid()[:, :, None, None]
-
-    def _weigh(self, pooled: Tensor) -> Tensor:
-        return self.expand(F.relu(self.squeeze(pooled.flatten(1))))
-
-
 def upsample_to(x: Tensor, target: Tensor) -> Tensor:
     """x at the height and width of target, nearest neighbour; x has half of each, rounded up.
 

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from data.config import BACKBONE_CHANNELS, NECK_CHANNELS, STRIDES
 from models.blocks import (
-    ChannelGate,
     ConvNorm,
     Heads,
     init_kaiming,
@@ -29,6 +28,28 @@ from models.outputs import FaceOutputs
 NECK_NORM = {"eps": 1e-3, "momentum": 0.01}
 
 NECK_LAYERS = 3
+
+#: Channels of a gate's map over those of its hidden layer.
+GATE_REDUCTION = 16
+
+
+class ChannelGate(nn.Module):
+    """Scales each channel by a weight in 0..1 found from its mean and its maximum over the map.
+
+    CBAM, Woo et al., ECCV 2018.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.squeeze = nn.Linear(channels, channels // GATE_REDUCTION)
+        self.expand = nn.Linear(channels // GATE_REDUCTION, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self._weigh(F.adaptive_avg_pool2d(x, 1)) + self._weigh(F.adaptive_max_pool2d(x, 1))
+        return x * weights.sigmoid()[:, :, None, None]
+
+    def _weigh(self, pooled: Tensor) -> Tensor:
+        return self.expand(F.relu(self.squeeze(pooled.flatten(1))))
 
 
 class SpatialGate(nn.Module):
@@ -49,7 +70,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.channel_gate = ChannelGate(channels, reduction=16, use_maximum=True)
+        self.channel_gate = ChannelGate(channels)
         self.spatial_gate = SpatialGate()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,13 +6,7 @@ from torch.nn import functional as F
 
 from data.config import BACKBONE_CHANNELS, NECK_CHANNELS, STRIDES
 from layers.dropblock import DropBlock
-from models.blocks import (
-    ChannelGate,
-    ConvNorm,
-    Heads,
-    init_kaiming,
-    upsample_to,
-)
+from models.blocks import ConvNorm, Heads, init_kaiming, upsample_to
 from models.mobilenet import MobileNetV1
 from models.outputs import FaceOutputs
 
@@ -107,19 +101,19 @@ class Mix(nn.Module):
 
 
 class FeatherFaceV2(nn.Module):
-    """The student: V1's backbone, a two-layer BiFPN of 32 channels, channel gates, a residual SSH context, 1x1 heads.
+    """The student: V1's backbone, a two-layer BiFPN of 32 channels, a residual SSH context, 1x1 heads.
 
-    Of 255,768 parameters the backbone has 213,072, so that it can start from the teacher's. Where the rest goes:
+    Of 254,112 parameters the backbone has 213,072, so that it can start from the teacher's. Where the rest goes:
     - Neck, 25,536: one 1x1 projection a level is more than half of it; V1's second projections of P4 and P5 would cost
       twelve thousand more. Two layers pass each level's view to every other twice.
     - Context and mix, 12,336: V1 spends 232,965 on deformable convolutions. A chain of depthwise convolutions on
       16 channels sees 3, 5 and 7 cells at a twentieth of that; full pointwise convolutions combine all views, which
       makes a channel shuffle between groups needless. The block is residual: what the neck found reaches the heads
       however narrow the context is.
-    - Attention, 1,656: channel gates after the neck only, where maps have 32 channels. V1's second set, before the
-      neck, works on the widest maps; its spatial gates cost time and gain what chance would (docs/experiments.md).
-    Plain convolution, max pooling, nearest resizing, mean, sigmoid: ONNX opset 17 has all of it. A
-    BatchNorm always follows a convolution, so that inference folds it.
+    - Attention, none: V1's channel and spatial gates cost time, and V2 is better without (docs/experiments.md). A channel
+      gate looks at the mean of the whole map, which in a crop of a picture is another than in the picture.
+    Plain convolution, max pooling, nearest resizing: ONNX opset 17 has all of it. A BatchNorm always follows a
+    convolution, so that inference folds it.
     """
 
     name = "v2"
@@ -129,7 +123,6 @@ class FeatherFaceV2(nn.Module):
         channels = NECK_CHANNELS[self.name]
         self.backbone = MobileNetV1()
         self.neck = Neck(channels)
-        self.neck_attention = nn.ModuleList(ChannelGate(channels, reduction=4, use_maximum=False) for _ in STRIDES)
         self.dropblock = DropBlock()
         self.context = nn.ModuleList(Context(channels) for _ in STRIDES)
         self.mix = nn.ModuleList(Mix(channels) for _ in STRIDES)
@@ -147,7 +140,7 @@ class FeatherFaceV2(nn.Module):
     def describe(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """Images as forward takes them -> the maps P3, P4, P5 that the heads read, and those that the neck gave."""
         features = self.neck(*self.backbone(images))
-        p3, p4, p5 = (gate(x) for gate, x in zip(self.neck_attention, features))
+        p3, p4, p5 = features
         # A 3x3 block at stride 8 would wipe out a face of 24 pixels, so P3 is spared.
         levels = p3, self.dropblock(p4), self.dropblock(p5)
         views = [context(x) for context, x in zip(self.context, levels)]

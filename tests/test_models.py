@@ -12,7 +12,7 @@ from layers.anchors import make_anchors
 from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_backbone, load_model
 from models.__main__ import main as print_ledger
-from models.blocks import FACE_PRIOR, ChannelGate, StridedDepthwiseConv, shuffle_channels
+from models.blocks import FACE_PRIOR, StridedDepthwiseConv, shuffle_channels
 from models.featherface_v1 import BiFPN, DeformableConv, deformable_conv, fuse, pool_same
 from models.ledger import BLOCKS, measure, total
 from models.outputs import FaceOutputs
@@ -212,16 +212,6 @@ def test_gradients_reach_every_parameter(name):
     # A bias in front of a BatchNorm is cancelled by it, as in the published teacher's neck.
     dead = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert dead == []
-
-
-def test_the_students_gates_do_not_depend_on_the_size_of_the_picture():
-    """A map beside copies of itself, as a large picture holds more of the same than a crop of it."""
-    for gate in seeded("v2").neck_attention:
-        crop = torch.randn(2, 32, 5, 7)
-        assert torch.allclose(gate(crop.repeat(1, 1, 3, 2)), gate(crop).repeat(1, 1, 3, 2), atol=1e-6)
-    gate = ChannelGate(32, reduction=4, use_maximum=True)
-    picture = torch.cat([crop, 2 * crop, torch.zeros_like(crop)], dim=-1)  # the same mean, twice the maximum
-    assert not torch.allclose(gate(picture)[..., :7], gate(crop), atol=1e-3)
 
 
 def test_dropblock_spares_the_features_and_the_finest_level():
