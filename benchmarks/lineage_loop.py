@@ -99,7 +99,7 @@ def detect_file(
 
     The lineage suppresses with "+1" on every side, and its network sees the picture without padding. `as_ours` has
     neither, and pads to multiples of the largest stride: the detections must then be ours. (What is padded shows in
-    the global pooling of the channel gates, so it moves every score a little.) UserError where it is no picture.
+    the global pooling of V1's channel gates, so it moves its scores a little.) UserError where it is no picture.
     """
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if picture is None:
