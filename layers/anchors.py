@@ -14,14 +14,14 @@ def make_anchors(height: int, width: int, device: torch.device | str | None = No
     centres may lie outside the picture.
     """
     cells = make_cells(height, width, device).T
-    centers, sides = cells[:, None, :2], cells[:, 2:, None]
+    centers, sides = cells[:, None, :2], 2 * cells[:, 2:, None]
     return torch.cat([centers.expand(-1, sides.shape[1], -1), sides.expand(-1, -1, 2)], dim=-1).reshape(-1, 4)
 
 
 def make_cells(height: int, width: int, device: torch.device | str | None = None) -> Tensor:
     """The cells that make_anchors puts its anchors on, in the same order, in pixels: float32 [4, cells].
 
-    Rows are x and y of the centre and the sides of the smaller and the larger anchor.
+    Rows are x and y of the centre and half the sides of the smaller and the larger anchor.
     """
     axis_x, axis_y = torch.eye(4, device=device)[:2, :, None, None]
     levels = []
@@ -30,7 +30,6 @@ def make_cells(height: int, width: int, device: torch.device | str | None = None
             torch.arange(stride / 2, side + stride / 2, stride, dtype=torch.float32, device=device)
             for side in (width, height)
         )
-        sides = torch.tensor((0.0, 0.0, *sizes), device=device)[:, None, None]
-        # Broadcast sums, because an exported graph has one step for each of them and six for each expand().
-        levels.append((axis_x * columns + sides + axis_y * rows[:, None]).reshape(4, -1))
+        half_sides = torch.tensor((0.0, 0.0, *sizes), device=device)[:, None, None] / 2
+        levels.append((axis_x * columns + axis_y * rows[:, None] + half_sides).reshape(4, -1))
     return torch.cat(levels, dim=1)

@@ -49,9 +49,9 @@ class PixelHeads(nn.Module):
         maps = [conv(x).float() for conv, x in zip(self.convs, levels)]
         pairs = torch.cat([x.reshape(x.shape[0], 15, ANCHORS_PER_CELL, -1) for x in maps], dim=3)
         moves, log_sizes, points, log_odds = pairs.split([2, 2, 10, 1], dim=1)
-        centers, sides = cells[:2], cells[2:, None]
+        centers, half_sides = cells[:2], cells[2:, None]
         moved = moves + centers
-        halves = log_sizes.clamp(max=MAX_LOG_SIZE).exp() * (sides / 2)
+        halves = log_sizes.clamp(max=MAX_LOG_SIZE).exp() * half_sides
         corners = torch.cat([moved - halves, moved + halves], dim=2)
         rows = (x.permute(0, 3, 1, 2) for x in (corners, log_odds, points + centers))
         boxes, log_odds, landmarks = (x.reshape(x.shape[0], -1, *shape) for x, shape in zip(rows, ((4,), (), (5, 2))))

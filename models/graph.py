@@ -56,6 +56,7 @@ def export_graph(detector: FaceDetector, float_input: bool) -> ModelProto:
         )
     graph = onnx.load_from_string(buffer.getvalue())
     _declare_outputs(graph, OUTPUTS)
+    _declare_sums(graph)
     return graph
 
 
@@ -94,6 +95,20 @@ def add_suppression(graph: ModelProto, settings: DetectionSettings) -> ModelProt
     node("Concat", "nms/face_pictures nms/face_boxes nms/face_scores nms/face_landmarks", "faces", axis=1)
     _declare_outputs(suppressed, FACES)
     return suppressed
+
+
+def _declare_sums(graph: ModelProto) -> None:
+    """Say that an enlarged map and the one that it is added to have the same shape: inference cannot know.
+
+    ONNX Runtime then adds them as they lie in memory, or within a convolution, without reshaping them before and after.
+    """
+    enlarged = {node.output[0] for node in graph.graph.node if node.op_type == "Resize"}
+    for node in graph.graph.node:
+        if node.op_type == "Add" and enlarged.intersection(node.input):
+            shape = ["batch", f"{node.output[0]}/channels", f"{node.output[0]}/rows", f"{node.output[0]}/columns"]
+            graph.graph.value_info.extend(
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in node.input
+            )
 
 
 def _declare_outputs(graph: ModelProto, shapes: dict[str, list[str | int]]) -> None:

@@ -66,9 +66,9 @@ def float_convolutions(graph: ModelProto) -> list[str]:
     The first reads pixels; the channels of a depthwise convolution differ in range (Sheng et al., "A
     quantization-friendly separable convolution for MobileNets", 2018); the heads give pixels and probabilities.
     """
+    depthwise = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) == 4 and tensor.dims[1] == 1}
     convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
-    is_depthwise = [any(entry.name == "group" and entry.i > 1 for entry in node.attribute) for node in convolutions]
     return [
         node.name for index, node in enumerate(convolutions)
-        if index == 0 or is_depthwise[index] or "/heads/" in node.name
+        if index == 0 or node.input[1] in depthwise or "/heads/" in node.name
     ]
