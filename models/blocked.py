@@ -21,8 +21,8 @@ from models.mobilenet import DepthwiseSeparable
 #: Channels of a block with AVX-512. A convolution of 16 channels fills blocks of 8, too.
 BLOCK = 16
 
-#: The stride of Stem, and the rows of the other half that each half of a picture is given: a multiple of the stride, and
-#: as many as Stem looks at beyond its own.
+#: The stride of Stem, and the rows of the other half that each half of a picture is given: a multiple of the stride,
+#: and as many as Stem looks at beyond its own.
 STEM_STRIDE, SHARED_ROWS = 8, 16
 
 
@@ -47,9 +47,9 @@ class BlockedDetector(nn.Module):
 class Stem(nn.Module):
     """The first layers of the backbone, down to an eighth of the sides, on two halves of a picture at once.
 
-    [B, 3 * 2, H / 2 + SHARED_ROWS, W] of Halve -> what the layers give for the whole picture, [B, 64, H / 8, W / 8]. The
-    rows next to the cut see zeros where there is picture: they are among the shared ones, and are cut off. That happens
-    before the last pointwise convolution, where the map is smallest.
+    [B, 3 * 2, H / 2 + SHARED_ROWS, W] of Halve -> what the layers give for the whole picture, [B, 64, H / 8, W / 8].
+    The rows next to the cut see zeros where there is picture: they are among the shared ones, and are cut off. That
+    happens before the last pointwise convolution, where the map is smallest.
     """
 
     def __init__(self, first: nn.Module, *blocks: DepthwiseSeparable):
@@ -58,9 +58,9 @@ class Stem(nn.Module):
         self.halves = nn.Sequential(*(layer for conv in convs[:-1] for layer in (_twice(conv), leaky_relu())))
         self.whole = blocks[-1].pointwise
         # Halve puts the halves of a colour side by side, not the colours of a half.
-        first = self.halves[0]
-        weight = first.weight.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
-        first.weight = nn.Parameter(weight, requires_grad=False)
+        pixels = self.halves[0]
+        weight = pixels.weight.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+        pixels.weight = nn.Parameter(weight, requires_grad=False)
 
     def forward(self, halves: Tensor) -> Tensor:
         x = self.halves(halves)
@@ -110,8 +110,8 @@ class Pad(torch.autograd.Function):
 class Halve(torch.autograd.Function):
     """The lower and the upper half of a picture, each with SHARED_ROWS of the other, side by side as channels.
 
-    [B, 3, H, W] of any dtype, H even -> [B, 3 * 2, H / 2 + SHARED_ROWS, W]: blue of the lower and of the upper half, and
-    so on. In ONNX one node copies pixels, on all threads.
+    [B, 3, H, W] of any dtype, H even -> [B, 3 * 2, H / 2 + SHARED_ROWS, W]: blue of the lower and of the upper half,
+    and so on. In ONNX one node copies pixels, on all threads.
     """
 
     @staticmethod
