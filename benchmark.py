@@ -44,12 +44,12 @@ from benchmarks.engines import CPU
 from benchmarks.figures import plot_comparison
 from benchmarks.throughput import SAME_PIXELS, SAME_SCORE, compare_loops, loop_table, loop_verdict
 from benchmarks.training import measure_training
+from deployment.weights_file import known_precision
+from detection.face_detector import load_detector
+from detection.protocols import PROTOCOLS
 from utils.arguments import ArgumentParser, number
-from utils.deployment import known_precision
-from utils.detector import load_detector
 from utils.distributed import parse_devices
-from utils.log import run_script
-from utils.protocols import PROTOCOLS
+from utils.errors import run_script
 from utils.tables import print_table, write_table
 
 #: Pictures that set the ranges of 8 bits.

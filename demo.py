@@ -15,7 +15,7 @@ from pathlib import Path
 from utils.arguments import ArgumentParser
 from utils.commands import run
 from utils.distributed import training_devices
-from utils.log import run_script
+from utils.errors import run_script
 
 DATA = "data/demo_set"
 RESULTS = Path("results/demo")

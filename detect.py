@@ -19,37 +19,13 @@ What cannot be read is named at the end and skipped; the exit code is then 1.
 """
 
 import argparse
-import subprocess
-import sys
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
-import cv2
-import numpy as np
-from tqdm import tqdm
-
+from detection.protocols import PROTOCOLS
 from utils.arguments import ArgumentParser, number
-from utils.detector import detect, load_detector, scale_picture
-from utils.distributed import choose_device
-from utils.frames import drawn_path, frame_writer, quiet_opencv, read_frames
-from utils.log import UserError, run_script
-from utils.plots import blur_faces, draw_detections
-from utils.protocols import PROTOCOLS, Protocol
-from utils.records import Record, RecordFiles, record_files, records_of
-from utils.sources import Source, absolute, find_sources
-from utils.suppression import Detections, DetectionSettings
-
-#: The largest anchor has 512 px: at its own size, a near face in a photograph of 12 megapixels falls apart.
-FITTED = Protocol("original size, longer side at most 1280", lambda height, width: [min(1, 1280 / max(height, width))])
-
-WINDOW = "faces (q stops)"
-#: Longest side in the window.
-WINDOW_PIXELS = 1280
-#: Of the frames a video says it has. Fewer: it is damaged. Some containers only estimate their number.
-COMPLETE = 0.9
+from utils.errors import run_script
 
 
 def parse_args(arguments: list[str] | None = None) -> Namespace:
@@ -90,144 +66,9 @@ def file_of(suffix: str) -> Callable[[str], Path]:
 
 def main() -> int:
     options = parse_args()
-    quiet_opencv()
-    device = choose_device(options.gpu, options.cpu)
-    sources = find_sources(options.source, options.save)
-    if options.save:
-        check_folder(options.save, sources)
-    if options.show:
-        check_display()
-    detector = load_detector(options.trained_model, device)
-    settings = DetectionSettings(options.confidence_threshold, nms_threshold=options.nms_threshold)
-    protocol = PROTOCOLS.get(options.protocol, FITTED)
+    from detection.survey import survey  # with PyTorch: --help and mistaken flags are answered without waiting for it
 
-    def find(picture: np.ndarray) -> Detections:
-        return detect(detector, picture, protocol, settings, device)
-
-    run = Run(find, options)
-    with record_files(options.json, options.csv) as records:
-        for source in tqdm(sources, unit="file", disable=len(sources) == 1 or None):  # None: a terminal only
-            if run.is_stopped:
-                break
-            run.look_at(source, records)
-    print(run.summary())
-    for complaint in run.complaints:
-        print(f"warning: {complaint}", file=sys.stderr)
-    return 1 if run.complaints else 0
-
-
-def check_folder(folder: Path, sources: list[Source]) -> None:
-    """UserError where drawn copies cannot go to a folder: it is a file, or they would replace a source."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--save {folder} is a file: give a folder")
-    for source in sources:
-        if not source.is_webcam and absolute(drawn_path(folder, source)) == absolute(source.place):
-            raise UserError(f"--save {folder} would overwrite {source}: give another folder")
-
-
-def check_display() -> None:
-    """UserError where OpenCV can open no window."""
-    # In another process: without a display Qt ends the process, and no exception tells.
-    trial = [sys.executable, "-c", "import cv2; cv2.namedWindow('trial'); cv2.waitKey(1)"]
-    if subprocess.run(trial, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-        raise UserError("--show: OpenCV can open no window here (no display, or opencv-python-headless is installed): "
-                        "use --save DIR")
-
-
-class Run:
-    """Sources looked at one after the other, and what came of it.
-
-    find: a uint8 BGR picture [H, W, 3] -> its faces.
-    """
-
-    def __init__(self, find: Callable[[np.ndarray], Detections], options: Namespace):
-        self.find = find
-        self.options = options
-        self.is_printing = not (options.save or options.json or options.csv or options.show)
-        self.is_stopped = False
-        self.complaints: list[str] = []
-        self.counts: Counter[str] = Counter()
-
-    def look_at(self, source: Source, records: RecordFiles) -> None:
-        """Find the faces of a source, and record, draw, show or print them."""
-        frames = read_frames(source)
-        if frames is None and source.is_webcam:
-            raise UserError(f"{source} is not there or gives no picture: check its number and whether it is in use")
-        if frames is None:
-            self.complaints.append(f"cannot read {source}: skipped")
-            return
-        save = self.options.save
-        done = 0
-        with frame_writer(drawn_path(save, source), frames) if save else nullcontext() as write:
-            bar = tqdm(frames.images, str(source), frames.count, leave=False, unit="frame",
-                       disable=not source.is_video or None)
-            try:
-                for image in bar:
-                    detections = self.find(image)
-                    found = records_of(str(source), done if source.is_video else None, detections)
-                    records.write(found)
-                    self.draw(image, detections, write, is_still=not source.is_video)
-                    if self.is_printing:
-                        print_faces(source, found)
-                    self.counts["face"] += len(found)
-                    done += 1
-                    if self.is_stopped:
-                        break
-            except KeyboardInterrupt:
-                if not source.is_webcam:  # whose end this is; elsewhere no half a video is to stay
-                    raise
-                self.is_stopped = True
-        self.counts["frame" if source.is_video else "picture"] += done
-        if not self.is_stopped and frames.count and done < COMPLETE * frames.count:
-            self.complaints.append(f"{source} is damaged: {done} of its {frames.count} frames could be read")
-
-    def draw(
-        self, image: np.ndarray, detections: Detections, write: Callable[[np.ndarray], None] | None, is_still: bool
-    ) -> None:
-        """Draw or blur the faces of a frame for the file and the window, where these are asked for."""
-        if not (write or self.options.show):
-            return
-        if self.options.blur:
-            drawn = blur_faces(image, detections)
-        else:
-            drawn = draw_detections(image, detections, self.options.confidence_threshold)
-        if write:
-            write(drawn)
-        if self.options.show:
-            self.is_stopped = is_stopped_by_hand(drawn, is_still)
-
-    def summary(self) -> str:
-        """What was found in how much, and where it is."""
-        looked_at = [counted(self.counts[unit], unit) for unit in ("picture", "frame") if self.counts[unit]]
-        places = [path for path in (self.options.save, self.options.json, self.options.csv) if path]
-        written = f"; written: {', '.join(map(str, places))}" if places else ""
-        return f"{counted(self.counts['face'], 'face')} in {' and '.join(looked_at) or 'no picture'}{written}"
-
-
-def is_stopped_by_hand(image: np.ndarray, is_still: bool) -> bool:
-    """Show a frame, a still one until a key is pressed; whether it was q, or the window was closed."""
-    cv2.imshow(WINDOW, scale_picture(image, min(1, WINDOW_PIXELS / max(image.shape[:2]))))
-    while True:
-        key = cv2.waitKey(20 if is_still else 1)
-        if key & 0xFF == ord("q") or cv2.getWindowProperty(WINDOW, cv2.WND_PROP_VISIBLE) < 1:
-            return True
-        if key != -1 or not is_still:
-            return False
-
-
-def print_faces(source: Source, found: list[Record]) -> None:
-    """A line a face; a picture without one is named too."""
-    place = f"{source} frame {found[0]['frame']}" if found and source.is_video else str(source)
-    lines = [f"{place}: face {face['score']:.2f} at x {face['x']:.0f}, y {face['y']:.0f}, "
-             f"{face['width']:.0f} x {face['height']:.0f}" for face in found]
-    if not found and not source.is_video:
-        lines = [f"{place}: no face"]
-    if lines:
-        tqdm.write("\n".join(lines))
-
-
-def counted(count: int, unit: str) -> str:
-    return f"{count:,} {unit}" if count == 1 else f"{count:,} {unit}s"
+    return survey(options)
 
 
 if __name__ == "__main__":

@@ -31,9 +31,8 @@ import onnx
 import torch
 from torch import nn
 
-from models import load_model
-from models.face_detector import FaceDetector
-from models.graph import (
+from data.widerface import list_pictures
+from deployment.onnx_graph import (
     add_suppression,
     check_graph,
     check_suppression,
@@ -42,16 +41,18 @@ from models.graph import (
     set_metadata,
     suppression_metadata,
 )
+from deployment.page import Package, PackageFile, write_page
+from deployment.quantization import ACCEPTED_LOSS, PROTOCOL, quantize
+from deployment.weights_file import deployment_state, known_precision
+from detection.face_detector import FaceDetector
+from detection.onnx_detector import OnnxDetector, open_session, run_session
+from detection.suppression import DetectionSettings
+from detection.validation import mistakes_told, predict, read_ground_truth
+from models import load_model
 from utils.arguments import ArgumentParser, number
-from utils.deployment import deployment_state, known_precision
+from utils.errors import run_script
 from utils.files import atomic_path
-from utils.log import run_script
-from utils.onnx_detector import OnnxDetector, open_session, run_session
-from utils.package_page import Package, PackageFile, write_page
-from utils.quantization import ACCEPTED_LOSS, PROTOCOL, quantize
-from utils.suppression import DetectionSettings
 from utils.tables import Row, print_table
-from utils.validation import list_pictures, mistakes_told, predict, read_ground_truth
 from widerface_evaluate.evaluation import evaluate
 
 CPU = torch.device("cpu")
@@ -111,7 +112,7 @@ def main() -> None:
 
 
 def write_package(network: nn.Module, precision: list[Row], options: Namespace) -> Package:
-    """Write every file of the package, or none where one fails; UserError as the checks of models.graph."""
+    """Write every file of the package, or none where one fails; UserError as the checks of deployment.onnx_graph."""
     detector = FaceDetector(network)
     settings = DetectionSettings(
         options.confidence_threshold, nms_threshold=options.nms_threshold, keep_top_k=options.keep_top_k

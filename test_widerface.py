@@ -25,18 +25,21 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from data.picture_files import read_picture
+from data.widerface import list_pictures, list_test_pictures
+from detection.drawing import contact_sheet, draw_detections
+from detection.face_detector import load_detector
+from detection.inference import PictureFolder, detect, detect_files, detect_looks, join_looks
+from detection.protocols import PROTOCOLS
+from detection.suppression import DetectionSettings
+from detection.text_files import DetectionFolder
+from detection.validation import precision_of_folder, read_ground_truth
 from models import MODELS
 from utils.arguments import ArgumentParser, number
-from utils.detection_files import DetectionFolder, fingerprint
-from utils.detector import PictureFolder, detect, detect_files, detect_looks, join_looks, load_detector
 from utils.distributed import choose_device
-from utils.files import read_picture
-from utils.log import UserError, run_script
-from utils.plots import contact_sheet, draw_detections
-from utils.protocols import PROTOCOLS
-from utils.suppression import DetectionSettings
+from utils.errors import UserError, run_script
+from utils.files import fingerprint
 from utils.tables import print_table, write_table
-from utils.validation import list_pictures, list_test_pictures, precision_of_folder, read_ground_truth
 
 #: Pictures on which the time of one is measured.
 TIMED_PICTURES = 20

@@ -12,6 +12,11 @@ Writes to --save_folder: FeatherFaceV2_epoch_10.pth, _20 ..., _last, _best, _fin
 training_curves.png. Resuming after any epoch gives the weights of the run that was never stopped.
 """
 
+from training.flags import parse_args
+
+if __name__ == "__main__":
+    parse_args(__doc__)  # before PyTorch is imported: --help and mistaken flags are answered at once
+
 import math
 import time
 from argparse import Namespace
@@ -22,88 +27,54 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from data.augment import CROP_SCALES, training_augmentations
-from data.cache import CACHES, open_pictures
-from data.config import STRIDES
+from data.augment import training_augmentations
 from data.download import FOLDER_HELP
-from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
-from data.widerface import Record, read_labels
-from layers.anchors import make_anchors
+from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
+from data.pictures import open_pictures
+from data.widerface import Record, list_pictures, read_labels
+from detection.fold import fold_norms
+from detection.protocols import PROTOCOLS
+from detection.validation import measure_ap, read_ground_truth
+from layers.anchors import STRIDES, make_anchors
 from layers.criterion import Criterion
-from layers.distillation import Trainee
 from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_backbone, load_model, load_weights
-from models.fold import fold_norms
+from training.checkpoint import load_training_state, save_training_state
+from training.curves import plot_training
+from training.ema import WeightAverage
+from training.log import TrainingLog
+from training.optimizer import build_optimizer
+from training.schedule import dropblock_probability, learning_rate, mixes_pictures
+from training.step import TrainingStep, choose_precision, compile_networks
+from training.trainee import Trainee
 from utils import distributed
-from utils.arguments import ArgumentParser, number
-from utils.checkpoint import load_training_state, save_training_state
-from utils.ema import WeightAverage
-from utils.log import UserError, run_script
-from utils.optimizer import build_optimizer
-from utils.plots import plot_training
-from utils.protocols import PROTOCOLS
-from utils.schedule import dropblock_probability, learning_rate, mixes_pictures
-from utils.training_log import TrainingLog
-from utils.training_step import TrainingStep, choose_precision, compile_networks
-from utils.validation import list_pictures, measure_ap, read_ground_truth
+from utils.errors import UserError, run_script
 
 IMAGENET_BACKBONE = Path("weights/mobilenetV1X0.25_pretrain.tar")
 
 
-def parse_args(arguments: list[str] | None = None) -> Namespace:
-    parser = ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("--model", choices=sorted(MODELS), default="v2", help="network to train")
-    add("--training_dataset", type=Path, default="./data/widerface/train/label.txt", help="with images/ beside it")
-    add("--val_dataset", type=Path, help="validation folder (default: val beside the training folder, if it is there)")
-    add("--teacher_model", default="./weights/FeatherNetB_se.pth", help="checkpoint of the teacher, or none")
-    add("--init_backbone", choices=("teacher", "imagenet", "none"),
-        help="where the backbone starts (default: teacher where there is one, else none)")
-    add("--init_weights", type=Path, help="checkpoint of the same network to train further, in place of init_backbone")
-    add("--save_folder", type=Path, default="./weights/v2/", help="for checkpoints, log and curves")
-    add("--resume_net", type=Path, help="checkpoint of this script to go on from")
-
-    add("--epochs", type=number(int, 1), default=400)
-    add("--batch_size", type=number(int, 1), default=32, help="pictures per optimiser step, over all GPUs together")
-    add("--accumulate", type=number(int, 1), default=1, help="parts in which a GPU goes through its share of the batch")
-    add("--image_size", type=number(int, 64), default=640, help="side of the training pictures, a multiple of 32")
-    add("--crop_scales", type=number(float, 0.01), nargs="+", default=list(CROP_SCALES), metavar="SCALE",
-        help="sides of the squares cut out of a picture, over its short side; above 1 they show more than the picture")
-    add("--lr", type=number(float, 0), default=1e-3, help="peak learning rate")
-    add("--warmup_epochs", type=number(int, 0), default=5, help="epochs of linear warm-up")
-    add("--weight_decay", type=number(float, 0), default=0.05, help="of convolution weights; nothing else decays")
-    add("--clip_grad", type=number(float, 1e-6), default=10.0, help="largest gradient norm of a step")
-    add("--ema_decay", type=number(float, 0, 1), default=0.9998, help="of the moving average of the weights")
-
-    add("--temperature", type=number(float, 1e-3), default=4.0, help="of class distillation")
-    add("--alpha", type=number(float, 0, 1), default=0.7, help="share of distillation against the task losses")
-    add("--feature_weight", type=number(float, 0), default=0.1, help="weight of feature distillation")
-    add("--mixup_alpha", type=number(float, 0), default=0.2, help="of MixUp's beta distribution, 0 turns it off")
-    add("--cutmix_prob", type=number(float, 0, 1), default=0.5, help="share of pictures with CutMix")
-    add("--face_mask_prob", type=number(float, 0, 1), default=0.0,
-        help="share of pictures in which faces get a mask drawn over nose and mouth")
-    add("--dropblock_prob", type=number(float, 0, 1), default=0.1, help="DropBlock's highest probability")
-    add("--dropblock_size", type=number(int, 1), default=3, help="side of DropBlock's blocks in cells")
-
-    add("--precision", choices=("float32", "bfloat16"),
-        help="of the networks (default: bfloat16 on a GPU that has it, else float32); losses are always float32")
-    add("--compile", action="store_true", help="torch.compile student and teacher, which takes minutes at the start")
-    add("--gpu", default="0", help="GPU numbers such as 0 or 0,1; cpu (cpu,cpu: two processes) trains without")
-    add("--num_workers", type=number(int, 0), default=4, help="loader processes per GPU")
-    add("--cache", choices=CACHES, default="none", help="keep all pictures, decoded, in main memory or on the device")
-    add("--seed", type=number(int, 0), default=0)
-    add("--eval_every", type=number(int, 0), default=10, help="epochs between AP measurements, 0 for never")
-    add("--eval_protocol", choices=PROTOCOLS, default="vga", help="how pictures are scaled for that AP")
-    add("--save_every", type=number(int, 1), default=10, help="epochs between numbered checkpoints")
-    add("--print_freq", type=number(int, 1), default=20, help="steps between updates of the losses shown")
-    options = parser.parse_args(arguments)
+def settle(options: Namespace) -> None:
+    """Decide what depends on other flags; stop where these do not go together, before anything is loaded."""
+    if options.model not in MODELS:
+        raise UserError(f"argument --model: there is no '{options.model}', choose one of {', '.join(MODELS)}")
+    if options.eval_protocol not in PROTOCOLS:
+        raise UserError(f"argument --eval_protocol: there is no '{options.eval_protocol}', "
+                        f"choose one of {', '.join(PROTOCOLS)}")
     if options.image_size % STRIDES[-1]:
-        parser.error(f"argument --image_size: {options.image_size} is no multiple of {STRIDES[-1]}")
-    return options
+        raise UserError(f"argument --image_size: {options.image_size} is no multiple of {STRIDES[-1]}")
+    if options.init_backbone is None:
+        options.init_backbone = "none" if options.teacher_model == "none" else "teacher"
+    if options.init_backbone == "teacher" and options.teacher_model == "none":
+        raise UserError("--init_backbone teacher needs a teacher: pass --teacher_model or another --init_backbone")
+    options.devices = distributed.parse_devices(options.gpu)
+    processes = max(distributed.launched_processes(), len(options.devices))
+    if options.batch_size % (processes * options.accumulate):
+        raise UserError(f"--batch_size {options.batch_size} cannot be split into {processes} processes x "
+                        f"{options.accumulate} parts: make it a multiple of {processes * options.accumulate}")
 
 
 def check_files(options: Namespace) -> None:
-    """Stop, before anything is loaded, where the run lacks a file or would overwrite one. Settles init_backbone."""
+    """Stop, before anything is loaded, where the run lacks a file or would overwrite one."""
     missing = []
     if not options.training_dataset.is_file():
         missing.append(f"no training set at {options.training_dataset}\n{FOLDER_HELP}")
@@ -111,27 +82,15 @@ def check_files(options: Namespace) -> None:
         missing.append(f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there "
                        "(https://github.com/dohun-mat/FeatherFace), train one with --model v1 --teacher_model none "
                        "--save_folder weights/v1/, or pass --teacher_model none")
-    if options.init_backbone is None:
-        options.init_backbone = "none" if options.teacher_model == "none" else "teacher"
     if options.init_weights is not None and not options.init_weights.is_file():
         missing.append(f"no checkpoint at {options.init_weights}: --init_weights takes one of the network to train")
     if options.init_backbone == "imagenet" and not IMAGENET_BACKBONE.is_file():
         missing.append(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put it there, or pass --init_backbone none")
     if missing:
         raise UserError("\n".join(missing))
-    if options.init_backbone == "teacher" and options.teacher_model == "none":
-        raise UserError("--init_backbone teacher needs a teacher: pass --teacher_model or another --init_backbone")
     last = checkpoint_path(options, "last")
     if options.resume_net is None and last.exists():
         raise UserError(f"{last} is of an earlier run: go on with --resume_net {last}, or choose another --save_folder")
-
-
-def check_batch(options: Namespace) -> None:
-    """Stop where the batch cannot be shared equally."""
-    processes = max(distributed.launched_processes(), len(options.devices))
-    if options.batch_size % (processes * options.accumulate):
-        raise UserError(f"--batch_size {options.batch_size} cannot be split into {processes} processes x "
-                        f"{options.accumulate} parts: make it a multiple of {processes * options.accumulate}")
 
 
 def checkpoint_path(options: Namespace, name: str) -> Path:
@@ -139,10 +98,9 @@ def checkpoint_path(options: Namespace, name: str) -> Path:
 
 
 def main() -> None:
-    options = parse_args()
+    options = parse_args(__doc__)
+    settle(options)
     check_files(options)
-    options.devices = distributed.parse_devices(options.gpu)
-    check_batch(options)
     if len(options.devices) > 1 and distributed.launched_processes() == 1:
         distributed.launch(train, options, processes=len(options.devices))
     else:
@@ -223,7 +181,7 @@ def build_loader(
     """This process's share of the batches, and the sampler that is told the epoch."""
     augmentations = training_augmentations(options.image_size, options.crop_scales, options.face_mask_prob)
     pictures = open_pictures([record.path for record in records], options.cache, device)
-    dataset = WiderFaceDataset(records, pictures, options.image_size, options.seed, augmentations)
+    dataset = TrainingDataset(records, pictures, options.image_size, options.seed, augmentations)
     sampler = EpochBatchSampler(
         len(dataset), options.batch_size, options.seed, distributed.rank(), distributed.world_size()
     )

@@ -14,10 +14,10 @@ from torch import Tensor
 from benchmarks.engine_files import write_files
 from benchmarks.engines import COMPILED, PUBLISHED, load_engine, peak_memory
 from benchmarks.timing import ratio, spread, take_turns
+from detection.face_detector import Candidates
 from models import load_model
-from models.face_detector import Candidates
 from models.ledger import measure, total
-from utils.log import UserError
+from utils.errors import UserError
 from utils.tables import Row
 
 #: How many times as fast as V1 this project wants V2 to be, in one setting at least.

@@ -9,14 +9,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from models.face_detector import Candidates
+from data.widerface import list_pictures
+from detection.face_detector import Candidates
+from detection.inference import detect_files
+from detection.sources import PICTURE_SUFFIXES
+from detection.suppression import Detections, DetectionSettings
 from utils.boxes import iou_matrix
-from utils.detector import detect_files
+from utils.errors import UserError
 from utils.files import atomic_path
-from utils.log import UserError
-from utils.sources import PICTURE_SUFFIXES
-from utils.suppression import Detections, DetectionSettings
-from utils.validation import list_pictures
 
 #: From this overlap on two boxes are the same face.
 SAME_FACE_IOU = 0.5

@@ -6,11 +6,11 @@ import onnx
 import torch
 
 from benchmarks.engines import COMPILED, ONNX_FLOAT, ONNX_INT8, PUBLISHED, PYTORCH
+from deployment.onnx_graph import export_graph, metadata_of, set_metadata
+from deployment.quantization import quantize
+from deployment.weights_file import deployment_state
+from detection.face_detector import FaceDetector
 from models import load_model
-from models.face_detector import FaceDetector
-from models.graph import export_graph, metadata_of, set_metadata
-from utils.deployment import deployment_state
-from utils.quantization import quantize
 
 
 def write_files(checkpoint: Path, folder: Path, calibration: list[Path], compiled: bool) -> dict[str, Path]:

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.lineage_loop import as_published
+from data.pixels import normalize
+from detection.face_detector import Candidates, load_detector
 from layers.anchors import make_anchors
 from layers.box_coder import decode_boxes, decode_landmarks
 from models import load_model
-from models.face_detector import Candidates, normalize
-from utils.detector import load_detector
-from utils.log import UserError, run_script
+from utils.errors import UserError, run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")

@@ -17,9 +17,9 @@ from onnxruntime import InferenceSession, SessionOptions
 from torch import Tensor
 
 from benchmarks.timing import ratio, spread, take_turns
+from detection.onnx_detector import open_session, run_session
 from utils.arguments import ArgumentParser, number
-from utils.log import run_script
-from utils.onnx_detector import open_session, run_session
+from utils.errors import run_script
 from utils.tables import Row, print_table
 
 CPU = torch.device("cpu")

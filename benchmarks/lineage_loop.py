@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from data.config import ANCHOR_SIZES, MEAN_BGR, STRIDES, VARIANCES
+from data.config import MEAN_BGR
+from detection.suppression import Detections, DetectionSettings
+from layers.anchors import ANCHOR_SIZES, STRIDES
+from layers.box_coder import VARIANCES
 from models.featherface_v1 import DeformableConv
-from utils.log import UserError
-from utils.suppression import Detections, DetectionSettings
+from utils.errors import UserError
 
 
 class TorchvisionDeformableConv(nn.Module):

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from benchmarks.timing import ratio, spread, take_turns
 from benchmarks.training_step import synchronize
+from detection.fold import fold_norms
 from layers.dropblock import DropBlock
 from models import build_model
-from models.fold import fold_norms
+from training.step import choose_precision
 from utils.arguments import ArgumentParser, number
 from utils.distributed import choose_device
-from utils.log import run_script
+from utils.errors import run_script
 from utils.tables import Row, print_table
-from utils.training_step import choose_precision
 
 FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 

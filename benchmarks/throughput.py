@@ -15,11 +15,11 @@ from benchmarks.engine_files import write_files
 from benchmarks.engines import ONNX_FLOAT, PYTORCH, load_engine
 from benchmarks.lineage_loop import as_published, detect_file, write_text
 from benchmarks.timing import ratio, spread, take_turns
+from detection.face_detector import Candidates, FaceDetector
+from detection.inference import detect_files
+from detection.suppression import Detections, DetectionSettings
+from detection.text_files import DetectionFolder
 from models import load_model
-from models.face_detector import Candidates, FaceDetector
-from utils.detection_files import DetectionFolder
-from utils.detector import detect_files
-from utils.suppression import Detections, DetectionSettings
 from utils.tables import Row
 
 #: How many times as fast as the lineage's this project wants our loop to be.

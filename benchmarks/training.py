@@ -12,14 +12,15 @@ import train_v2
 from benchmarks.timing import spread, take_turns
 from benchmarks.training_loader import choose_records, compare_loaders, loader_table, loader_verdict
 from benchmarks.training_step import build_steps, compare_steps, phase_table, run_step, step_table, synchronize
-from data.demo import write_demo_set
+from data.drawn.demo_set import write_demo_set
 from data.loader import TrainingLoader
 from data.widerface import Record
+from training.flags import parse_args as parse_training_flags
+from training.step import TrainingStep, choose_precision
 from utils.arguments import ArgumentParser, number
 from utils.distributed import parse_devices
 from utils.files import atomic_path
 from utils.tables import Row, print_table, write_table
-from utils.training_step import TrainingStep, choose_precision
 
 #: Steps in the trace of --profile.
 PROFILED_STEPS = 3
@@ -40,7 +41,7 @@ def parse_args(arguments: list[str]) -> tuple[Namespace, Namespace]:
     add("--profile", type=Path, metavar="FILE.json", help="write a trace of some steps, for Perfetto")
     add("--output_folder", type=Path, default="./results/v2/")
     own, others = parser.parse_known_args(arguments)
-    training = train_v2.parse_args(others)
+    training = parse_training_flags(arguments=others)
     training.save_folder = own.output_folder  # nothing is trained: a run in the usual folder is in nobody's way
     return own, training
 
@@ -54,6 +55,7 @@ def measure_training(arguments: list[str]) -> None:
         if own.drawn:
             write_demo_set(Path(folder) / "drawn", train_pictures=2 * pictures, val_pictures=12)
             training.training_dataset = Path(folder) / "drawn" / "train" / "label.txt"
+        train_v2.settle(training)
         train_v2.check_files(training)
         records = choose_records(training.training_dataset, pictures, own.longer_side, Path(folder))
         loaders = compare_loaders(

@@ -24,14 +24,15 @@ import torch
 from benchmarks.lineage_loader import make_lineage_loader
 from benchmarks.timing import ratio, spread, take_turns
 from data.augment import training_augmentations
-from data.cache import CACHES, DEVICE, FILES, RAM, open_pictures
-from data.demo import write_demo_set
-from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
+from data.config import CACHES, DEVICE, FILES, RAM
+from data.drawn.demo_set import write_demo_set
+from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
+from data.picture_files import read_picture
+from data.pictures import open_pictures
 from data.widerface import Record, read_labels
 from utils.arguments import ArgumentParser, number
 from utils.distributed import parse_devices
-from utils.files import read_picture
-from utils.log import UserError, run_script
+from utils.errors import UserError, run_script
 from utils.tables import Row, print_table, write_table
 
 #: How many times as fast as the lineage's this project wants our loader to be, both on one core.
@@ -90,10 +91,10 @@ def compare_loaders(
             passes[LINEAGE] = partial(exhaust, make_lineage_loader(records, image_size, batch_size, count))
             for cache in caches:
                 augmentations = training_augmentations(image_size)
-                dataset = WiderFaceDataset(records, pictures[cache], image_size, SEED, augmentations)
+                dataset = TrainingDataset(records, pictures[cache], image_size, SEED, augmentations)
                 loader = TrainingLoader(dataset, EpochBatchSampler(len(records), batch_size, SEED), count, device)
                 if cache != DEVICE:  # whose processes hand over no pixels
-                    passes[name_of(OURS, cache)] = partial(exhaust, loader.drawn)
+                    passes[name_of(OURS, cache)] = partial(exhaust, loader.loaded)
                 passes[name_of(READY, cache)] = partial(exhaust, loader, device)
             rows += describe(take_turns(passes, rounds), {
                 "workers": count, "pictures": len(records), "image size": image_size, "batch size": batch_size,

@@ -20,12 +20,12 @@ from benchmarks.engines import resident_bytes
 from benchmarks.lineage_loop import as_published
 from benchmarks.timing import ratio, spread, take_turns
 from data.loader import Batch
-from layers.distillation import Trainee
 from models import load_model
-from utils.ema import WeightAverage
-from utils.optimizer import build_optimizer
+from training.ema import WeightAverage
+from training.optimizer import build_optimizer
+from training.step import PHASES, TrainingStep
+from training.trainee import Trainee
 from utils.tables import Row
-from utils.training_step import PHASES, TrainingStep
 
 PLAIN = "plain"
 

@@ -142,11 +142,11 @@ class RandomCrop:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         faces = sample.boxes[~sample.ignored]
-        side = self._draw_side(min(sample.height, sample.width), faces, rng)
-        corner = self._draw_corner(sample.height, sample.width, side, faces, rng)
+        side = self._plan_side(min(sample.height, sample.width), faces, rng)
+        corner = self._plan_corner(sample.height, sample.width, side, faces, rng)
         return self._cut(sample, corner, side)
 
-    def _draw_side(self, short_side: int, faces: np.ndarray, rng: np.random.Generator) -> int:
+    def _plan_side(self, short_side: int, faces: np.ndarray, rng: np.random.Generator) -> int:
         sides = np.maximum(np.rint(self.scales * short_side), 1).astype(int)
         face_sides = faces[:, 2:] - faces[:, :2]
         fits = face_sides.max(axis=1) <= sides[:, None]
@@ -155,7 +155,7 @@ class RandomCrop:
         return int(rng.choice(sides[useful] if useful.any() else sides))
 
     @staticmethod
-    def _draw_corner(height: int, width: int, side: int, faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _plan_corner(height: int, width: int, side: int, faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Left and top of a square inside the picture or, on an axis where it is the larger, around the picture."""
         room = np.array([width - side, height - side])
         corners = rng.integers(np.minimum(room, 0), np.maximum(room, 0), size=(CROP_TRIES, 2), endpoint=True)
@@ -236,9 +236,9 @@ class FaceMasks:
             return sample
         masked = sample.has_landmarks & ~sample.ignored & (rng.random(len(sample.boxes)) < MASKED_FACES)
         faces = zip(sample.boxes[masked], sample.landmarks[masked])
-        return replace(sample, masks=[self._draw(box, landmarks, rng) for box, landmarks in faces])
+        return replace(sample, masks=[self._plan(box, landmarks, rng) for box, landmarks in faces])
 
-    def _draw(self, box: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> FaceMask:
+    def _plan(self, box: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> FaceMask:
         """From the bridge of the nose to below the chin and from cheek to cheek, within the box."""
         left_eye, right_eye, nose, left_mouth, right_mouth = landmarks
         eyes, mouth = (left_eye + right_eye) / 2, (left_mouth + right_mouth) / 2
@@ -252,11 +252,11 @@ class FaceMasks:
             mouth + length * down, corner - 0.5 * width * across, jaw - 0.9 * width * across, edge - width * across,
         ])
         return FaceMask(
-            np.clip(outline, box[:2], box[2:]).astype(np.float32), self._draw_colour(rng), rng.uniform(0.8, 1.0)
+            np.clip(outline, box[:2], box[2:]).astype(np.float32), self._plan_colour(rng), rng.uniform(0.8, 1.0)
         )
 
     @staticmethod
-    def _draw_colour(rng: np.random.Generator) -> np.ndarray:
+    def _plan_colour(rng: np.random.Generator) -> np.ndarray:
         kind = np.searchsorted(np.cumsum(MASK_COLOUR_SHARES), rng.random())
         if kind == len(MASK_COLOURS):
             return rng.uniform(0, 255, 3).astype(np.float32)
@@ -278,9 +278,9 @@ class ColourJitter:
     grey_probability = 0.05
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return replace(sample, colour=self.draw_matrix(rng))
+        return replace(sample, colour=self.plan_matrix(rng))
 
-    def draw_matrix(self, rng: np.random.Generator) -> np.ndarray:
+    def plan_matrix(self, rng: np.random.Generator) -> np.ndarray:
         """float32 [3, 4]: new BGR = matrix @ (B, G, R, 1)."""
         changed = rng.random(4) < 0.5
         shift = rng.uniform(-self.brightness, self.brightness) * changed[0]

@@ -30,8 +30,8 @@ from tqdm import tqdm
 
 from data.widerface import read_labels
 from utils.arguments import ArgumentParser
+from utils.errors import UserError, run_script
 from utils.files import atomic_path
-from utils.log import UserError, run_script
 
 # The hosts that the official page names, http://shuoyang1213.me/WIDERFACE/
 PICTURES = "https://huggingface.co/datasets/CUHK-CSE/wider_face/resolve/main/data"

@@ -1,8 +1,8 @@
 """The training loader: records and pictures -> augmented samples -> batches on the device.
 
-What a sample shows is drawn from its labels and the size of its picture (data/augment.py), before anything is decoded.
-Loader processes then fill uint8 batches (data/pixels.py), or, where the pictures lie on the device, hand over what was
-drawn; the training process cuts there, and recolours.
+What a sample shows is planned from its labels and the size of its picture (data/augment.py), before anything is decoded.
+Loader processes then fill uint8 batches (data/pixels.py), or, where the pictures lie on the device, hand over the plans;
+the training process cuts there, and recolours.
 """
 
 import copy
@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from data.augment import Augmentation, Cut, Sample, augment
-from data.cache import Pictures, RamPictures, can_fork
 from data.config import MEAN_BGR
+from data.pictures import Pictures, RamPictures, can_fork
 from data.pixels import Patch, blend, draw_mask, recolour
 from data.targets import FACE, IGNORED, Targets
 from data.widerface import Record
-from utils.log import UserError
+from utils.errors import UserError
 
 Key = tuple[int, int]  #: epoch and index of a sample
 
@@ -69,7 +69,7 @@ class EpochBatchSampler(Sampler):
             yield [(self.epoch, int(index)) for index in order[start : start + share]]
 
 
-class DrawnBatch(NamedTuple):
+class LoadedBatch(NamedTuple):
     """What a loader process hands over."""
 
     images: Tensor | None  #: uint8 [B, 3, S, S], BGR, in channels_last; None where the device is to cut
@@ -88,7 +88,7 @@ class Batch(NamedTuple):
     unreadable: list[str]  #: as above
 
 
-class WiderFaceDataset(Dataset):
+class TrainingDataset(Dataset):
     """Batches of augmented training samples of image_size x image_size, by the keys of their samples.
 
     A key is (epoch, index): the sample depends on these and the seed alone, not on the worker, the process or what was
@@ -109,15 +109,15 @@ class WiderFaceDataset(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, keys: list[Key]) -> DrawnBatch:
+    def __getitem__(self, keys: list[Key]) -> LoadedBatch:
         return self.fill(new_canvases(1, len(keys), self.image_size)[0], keys)
 
-    def fill(self, canvases: Tensor, keys: list[Key]) -> DrawnBatch:
+    def fill(self, canvases: Tensor, keys: list[Key]) -> LoadedBatch:
         """A batch whose pixels are on the canvases, uint8 [B, S, S, 3], unless they are cut on the device later."""
         samples = [self._sample(key, canvas) for key, canvas in zip(keys, canvases.numpy(), strict=True)]
         numbers = [index % len(self) for _, index in keys]
         later = self.pictures.cuts_later
-        return DrawnBatch(
+        return LoadedBatch(
             images=None if later else canvases.permute(0, 3, 1, 2),
             cuts=[(number, sample.cut) for number, sample in zip(numbers, samples)] if later else [],
             masks=[draw_mask(place, mask) for place, sample in enumerate(samples) for mask in sample.masks],
@@ -126,7 +126,7 @@ class WiderFaceDataset(Dataset):
             unreadable=[self.records[i].path for i, sample in zip(numbers, samples) if sample.cut is None],
         )
 
-    def draw(self, key: Key, height: int, width: int) -> Sample:
+    def plan(self, key: Key, height: int, width: int) -> Sample:
         """The faces of a sample, and what becomes of the pixels of its picture, which has that size."""
         epoch, index = key
         record = self.records[index % len(self)]
@@ -137,8 +137,8 @@ class WiderFaceDataset(Dataset):
         """A sample whose pixels are on the canvas, unless they are cut later."""
         picture = self.pictures.open(key[1] % len(self))
         if picture is not None:
-            sample = self.draw(key, picture.height, picture.width)
-            if picture.show(sample.cut, canvas):
+            sample = self.plan(key, picture.height, picture.width)
+            if self.pictures.cuts_later or picture.show(sample.cut, canvas):
                 return sample
         return self._blank(canvas)
 
@@ -178,22 +178,22 @@ class TrainingLoader:
     again when the batch after the next is asked for, and what is handed out is a copy, on the device or recoloured.
     """
 
-    def __init__(self, dataset: WiderFaceDataset, sampler: EpochBatchSampler, num_workers: int, device: torch.device):
+    def __init__(self, dataset: TrainingDataset, sampler: EpochBatchSampler, num_workers: int, device: torch.device):
         self._pictures = dataset.pictures
         self._side = dataset.image_size
         self._device = device
-        drawing = copy.copy(dataset)
-        drawing.pictures = dataset.pictures.for_loaders()
+        loading = copy.copy(dataset)
+        loading.pictures = dataset.pictures.for_loaders()
         share = sampler.batch_size // sampler.world_size
         # On their way are PREFETCH batches a process; one more is with the training loop, one about to be.
-        canvases = new_canvases(PREFETCH * num_workers + 2, share, 0 if drawing.pictures.cuts_later else self._side)
+        canvases = new_canvases(PREFETCH * num_workers + 2, share, 0 if loading.pictures.cuts_later else self._side)
         if num_workers:
             _check_shared_memory(canvases.nbytes, num_workers)
             canvases.share_memory_()
         else:
             _keep_freed_memory()
-        self.drawn = DataLoader(
-            _Ring(drawing, canvases),
+        self.loaded = DataLoader(
+            _Ring(loading, canvases),
             batch_size=None,  # a key of the sampler is a batch
             sampler=_Turns(sampler),
             num_workers=num_workers,
@@ -201,24 +201,24 @@ class TrainingLoader:
             worker_init_fn=_start_worker,
             persistent_workers=num_workers > 0,
             pin_memory=device.type == "cuda",
-            multiprocessing_context="fork" if num_workers and isinstance(drawing.pictures, RamPictures) and can_fork()
+            multiprocessing_context="fork" if num_workers and isinstance(loading.pictures, RamPictures) and can_fork()
             else None,
             # Its own generator: the loader's draw of a base seed must not move the global one.
             generator=torch.Generator(),
         )
 
     def __len__(self) -> int:
-        return len(self.drawn)
+        return len(self.loaded)
 
     def __iter__(self) -> Iterator[Batch]:
-        for drawn in self.drawn:
-            if drawn.images is None:
-                images = self._pictures.show(drawn.cuts, self._side)
+        for loaded in self.loaded:
+            if loaded.images is None:
+                images = self._pictures.show(loaded.cuts, self._side)
             else:
-                images = drawn.images.to(self._device, non_blocking=True)
-            blend(images, drawn.masks)
-            colours = drawn.colours.to(self._device, non_blocking=True)
-            yield Batch(recolour(images, colours), drawn.targets.to(self._device), drawn.unreadable)
+                images = loaded.images.to(self._device, non_blocking=True)
+            blend(images, loaded.masks)
+            colours = loaded.colours.to(self._device, non_blocking=True)
+            yield Batch(recolour(images, colours), loaded.targets.to(self._device), loaded.unreadable)
 
 
 class _Turns(Sampler):
@@ -237,11 +237,11 @@ class _Turns(Sampler):
 class _Ring(Dataset):
     """Batches drawn onto one canvas after the other."""
 
-    def __init__(self, dataset: WiderFaceDataset, canvases: Tensor):
+    def __init__(self, dataset: TrainingDataset, canvases: Tensor):
         self.dataset = dataset
         self.canvases = canvases
 
-    def __getitem__(self, turn: tuple[int, list[Key]]) -> DrawnBatch:
+    def __getitem__(self, turn: tuple[int, list[Key]]) -> LoadedBatch:
         number, keys = turn
         return self.dataset.fill(self.canvases[number % len(self.canvases)], keys)
 

@@ -1,6 +1,6 @@
 """MixUp and CutMix of detection batches, on the device, with their targets.
 
-What happens to which picture is drawn on the CPU; pixels and faces are then mixed without a loop over pictures and
+What happens to which picture is planned on the CPU; pixels and faces are then mixed without a loop over pictures and
 without anything read back from the device. Every picture meets one partner of the batch, so the mixed batch has one row
 for each face in its own picture and one for the same face in the picture it was mixed into: 2F rows, ABSENT where it is
 not seen.
@@ -31,7 +31,7 @@ CUT_AREA = (0.1, 0.5)
 CUT_ASPECT = 2.0
 
 
-class Mix(NamedTuple):
+class MixPlan(NamedTuple):
     """What is to happen to each of B pictures, on the CPU.
 
     A picture becomes weight * itself + (1 - weight) * partner (MixUp), and its rectangle is the partner's (CutMix).
@@ -42,9 +42,9 @@ class Mix(NamedTuple):
     weight: Tensor  #: float32 [B], in 0 .. 1
     rectangle: Tensor  #: float32 [B, 4], xyxy in whole pixels
 
-    def to(self, device) -> "Mix":
+    def to(self, device) -> "MixPlan":
         """The same plan on another device."""
-        return Mix(*(field.to(device, non_blocking=True) for field in self))
+        return MixPlan(*(field.to(device, non_blocking=True) for field in self))
 
 
 def mix_batch(
@@ -62,14 +62,14 @@ def mix_batch(
     if len(images) < 2 or (cutmix_prob == 0 and mixup_alpha == 0):
         return images.float(), targets
     height, width = images.shape[-2:]
-    mix = draw_mix(len(images), height, width, generator, cutmix_prob, mixup_alpha).to(images.device)
+    mix = plan_mix(len(images), height, width, generator, cutmix_prob, mixup_alpha).to(images.device)
     return mix_images(images, mix), mix_targets(targets, mix)
 
 
-def draw_mix(
+def plan_mix(
     pictures: int, height: int, width: int, generator: torch.Generator, cutmix_prob: float, mixup_alpha: float
-) -> Mix:
-    """Draw partners, MixUp weights (Beta(alpha, alpha), Zhang et al., ICLR 2018) and CutMix rectangles on the CPU."""
+) -> MixPlan:
+    """Choose partners, MixUp weights (Beta(alpha, alpha), Zhang et al., ICLR 2018) and CutMix rectangles on the CPU."""
     # numpy has the Beta distribution with a generator of one's own; torch does not.
     rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
     order = rng.permutation(pictures)
@@ -86,10 +86,10 @@ def draw_mix(
     sides = np.rint(np.sqrt(share[:, None] * np.stack([aspect, 1 / aspect], axis=1)) * (width, height))
     corner = np.floor(rng.random((pictures, 2)) * ((width, height) - sides + 1))
     rectangle = np.concatenate([corner, corner + sides], axis=1) * cut[:, None]
-    return Mix(torch.from_numpy(partner), torch.from_numpy(weight).float(), torch.from_numpy(rectangle).float())
+    return MixPlan(torch.from_numpy(partner), torch.from_numpy(weight).float(), torch.from_numpy(rectangle).float())
 
 
-def mix_images(images: Tensor, mix: Mix) -> Tensor:
+def mix_images(images: Tensor, mix: MixPlan) -> Tensor:
     """[B, 3, H, W] -> float32 alike; the own share of a pixel is 0 in the rectangle and the weight elsewhere."""
     height, width = images.shape[-2:]
     left, top, right, bottom = mix.rectangle[:, :, None].unbind(1)
@@ -100,13 +100,13 @@ def mix_images(images: Tensor, mix: Mix) -> Tensor:
     return torch.lerp(images[mix.partner].float(), images.float(), share)
 
 
-def mix_targets(targets: Targets, mix: Mix) -> Targets:
+def mix_targets(targets: Targets, mix: MixPlan) -> Targets:
     """F rows -> 2F rows: the faces in their own pictures, then the same faces in the pictures they were mixed into."""
     own, partner = _faces_at_home(targets, mix), _faces_at_partner(targets, mix)
     return Targets(*(torch.cat(fields) for fields in zip(own, partner)))
 
 
-def _faces_at_home(targets: Targets, mix: Mix) -> Targets:
+def _faces_at_home(targets: Targets, mix: MixPlan) -> Targets:
     """The faces where they were, under what was pasted or blended over them."""
     rectangle, weight = mix.rectangle[targets.picture], mix.weight[targets.picture]
     covered = _share_inside(targets.boxes, rectangle)
@@ -118,7 +118,7 @@ def _faces_at_home(targets: Targets, mix: Mix) -> Targets:
     )
 
 
-def _faces_at_partner(targets: Targets, mix: Mix) -> Targets:
+def _faces_at_partner(targets: Targets, mix: MixPlan) -> Targets:
     """The faces as the picture shows them whose partner theirs is."""
     picture = torch.argsort(mix.partner)[targets.picture]  # the inverse permutation
     rectangle = mix.rectangle[picture]

@@ -6,7 +6,7 @@ done in bytes, on a device in float32, picture by picture, with sizes that the h
 device. The two agree within two levels; where a JPEG is decoded at reduced scale, the decoder averages the blocks.
 """
 
-from io import BytesIO
+import functools
 from typing import NamedTuple
 
 import cv2
@@ -17,79 +17,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from data.augment import Cut, FaceMask
 from data.config import MEAN_BGR
-from utils.files import decode_picture, is_jpeg, picture_size, read_bytes
 
 
-class DecodedPicture:
-    """A picture in memory, uint8 [H, W, 3]."""
-
-    def __init__(self, pixels: np.ndarray):
-        self.height, self.width = pixels.shape[:2]
-        self._pixels = pixels
-
-    def show(self, cut: Cut, canvas: np.ndarray) -> bool:
-        """Fill the canvas, uint8 [S, S, 3]."""
-        part = self._pixels[cut.y : cut.y + cut.height, cut.x : cut.x + cut.width]
-        if cut.reduction > 1:
-            size = (cut.width // cut.reduction, cut.height // cut.reduction)
-            part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        _resize_onto(canvas, part, cut)
-        return True
-
-
-class JpegPicture:
-    """The bytes of a JPEG whose size is known: decoded when, and at the scale at which, it is shown."""
-
-    def __init__(self, data: np.ndarray, height: int, width: int):
-        self.height, self.width = height, width
-        self._data = data
-
-    def show(self, cut: Cut, canvas: np.ndarray) -> bool:
-        """Fill the canvas, uint8 [S, S, 3]; False where the picture cannot be decoded."""
-        pixels = decode_picture(self._data, reduction=cut.reduction)
-        if pixels is None or pixels.shape[:2] != (-(-self.height // cut.reduction), -(-self.width // cut.reduction)):
-            return False
-        x, y, width, height = (number // cut.reduction for number in cut[:4])
-        _resize_onto(canvas, pixels[y : y + height, x : x + width], cut)
-        return True
-
-
-class SizedPicture(NamedTuple):
-    """A picture whose pixels are elsewhere: there is nothing to show yet."""
-
-    height: int
-    width: int
-
-    def show(self, cut: Cut, canvas: np.ndarray) -> bool:
-        """Leaves it to the device."""
-        return True
-
-
-class PictureFiles:
-    """Pictures that are read and decoded for every sample."""
-
-    cuts_later = False
-
-    def __init__(self, paths: list[str]):
-        self.paths = paths
-
-    def open(self, index: int) -> DecodedPicture | JpegPicture | None:
-        """A picture, of a JPEG only its header; None where the file is none."""
-        data = read_bytes(self.paths[index])
-        if data is None:
-            return None
-        size = picture_size(BytesIO(data)) if is_jpeg(data) else None
-        if size is not None:
-            return JpegPicture(data, *size)
-        pixels = decode_picture(data)
-        return None if pixels is None else DecodedPicture(pixels)
-
-    def for_loaders(self) -> "PictureFiles":
-        """What the loader's processes get."""
-        return self
-
-
-def _resize_onto(canvas: np.ndarray, part: np.ndarray, cut: Cut) -> None:
+def resize_onto(canvas: np.ndarray, part: np.ndarray, cut: Cut) -> None:
     """Resize the part (reduced already) to where it is shown, mirrored if it is, and fill the rest with mean colour."""
     # PyTorch resizes bytes fast only where it knows the layout as channels_last: a leading axis of one does that.
     pixels = torch.from_numpy(part)[None].permute(0, 3, 1, 2)
@@ -167,3 +97,16 @@ def recolour_on_device(images: Tensor, colours: Tensor) -> Tensor:
     rows = [of_blue[:, row] * blue + of_green[:, row] * green + of_red[:, row] * red + offset[:, row]
             for row in range(3)]
     return torch.stack(rows, dim=-1).round_().clamp_(0, 255).byte().permute(0, 3, 1, 2)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """BGR pixels 0..255, [B, 3, H, W] of any dtype -> float32 as the networks take them, channels last in memory."""
+    # Moved while they are bytes, a quarter of the memory.
+    return images.contiguous(memory_format=torch.channels_last).float() - mean_picture(images.device)
+
+
+@functools.cache
+def mean_picture(device: torch.device) -> Tensor:
+    """MEAN_BGR as float32 [1, 3, 1, 1], sent to a device once: each time would wait for the device."""
+    with torch.inference_mode(False):
+        return torch.tensor(MEAN_BGR, dtype=torch.float32, device=device).view(1, 3, 1, 1)

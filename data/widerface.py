@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.log import UserError
+from utils.errors import UserError
 
 #: Numbers a face line may hold: the box, the box with five landmarks of three numbers, and that with a score.
 BOX_NUMBERS, LANDMARK_NUMBERS, SCORED_NUMBERS = 4, 19, 20
@@ -226,3 +226,31 @@ def _group_by_picture(names: list[str], images: Path, labels: _LabelFile, region
         path = str(images / name)
         records.append(Record(path, boxes[rows], landmarks[rows], has_landmarks[rows], ignored[rows]))
     return records
+
+
+#: What a validation folder holds.
+VALIDATION_LAYOUT = "images/EVENT/NAME.jpg, wider_val.txt with a line /EVENT/NAME.jpg each, ground_truth/*.mat"
+
+
+def list_pictures(folder: str | Path) -> list[str]:
+    """The EVENT/NAME.jpg lines of wider_val.txt; UserError where it is missing or empty."""
+    path = Path(folder) / "wider_val.txt"
+    if not path.is_file():
+        raise UserError(f"no {path}: a validation folder holds {VALIDATION_LAYOUT}")
+    names = [line.strip().lstrip("/") for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    names = [name for name in names if name]
+    if not names:
+        raise UserError(f"{path} names no picture: it must have one line /EVENT/NAME.jpg for each")
+    stray = [name for name in names if "/" not in name]
+    if stray:
+        raise UserError(f"{path} has the line '{stray[0]}': write it as /EVENT/NAME.jpg")
+    return names
+
+
+def list_test_pictures(folder: str | Path) -> list[str]:
+    """EVENT/NAME.jpg of every picture under images/ of the test set, which has no labels; UserError where none is."""
+    images = Path(folder) / "images"
+    names = sorted(path.relative_to(images).as_posix() for path in images.glob("*/*.jpg"))
+    if not names:
+        raise UserError(f"no pictures {images}/EVENT/NAME.jpg: python -m data.download --test fetches the test set")
+    return names

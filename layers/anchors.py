@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor
 
-from data.config import ANCHOR_SIZES, STRIDES
+#: Pixels per cell of the three pyramid levels P3, P4, P5.
+STRIDES = (8, 16, 32)
+
+#: Square anchor sides in pixels per level, the smaller first.
+ANCHOR_SIZES = ((16, 32), (64, 128), (256, 512))
+
+ANCHORS_PER_CELL = 2
 
 
 def make_anchors(height: int, width: int, device: torch.device | str | None = None) -> Tensor:

@@ -1,6 +1,6 @@
 """Between boxes and landmarks in pixels and the offsets the heads predict.
 
-The SSD code (Liu et al., ECCV 2016) with the variances of data.config: centres and landmark points move
+The SSD code (Liu et al., ECCV 2016): centres and landmark points move
 by delta * 0.1 * anchor size, sizes scale by exp(delta * 0.2). Anchors are cxcywh in pixels; the code is
 the same in any other unit.
 """
@@ -8,8 +8,10 @@ the same in any other unit.
 import torch
 from torch import Tensor
 
-from data.config import VARIANCES
 from utils.boxes import center_to_corner
+
+#: Scales of the code: centre and landmark offsets, log sizes.
+VARIANCES = (0.1, 0.2)
 
 # A wild size offset early in training must not become inf: exp(4) is 55 times the anchor, and the largest
 # anchor is 512 px.

@@ -10,7 +10,7 @@ from layers.distillation import (
 )
 from layers.matcher import Assignment
 from layers.multibox_loss import multibox_loss
-from models.outputs import FaceOutputs
+from layers.outputs import FaceOutputs
 
 #: The box loss counts twice, as in the lineage.
 TASK_WEIGHTS = {"box": 2.0, "class": 1.0, "landmark": 1.0}

@@ -1,18 +1,17 @@
-"""What the teacher teaches: pure functions of student and teacher, and the projections between their widths.
+"""What the teacher teaches: pure functions of student and teacher.
 
 Class, box and landmark terms are sums over anchors divided by the same `normalizer` as the task losses
 (layers.multibox_loss): only then does alpha = 0.7 against 0.3 mean what it says. All run in float32.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from data.config import NECK_CHANNELS
 from layers.box_coder import decode_boxes
 from layers.matcher import Assignment
 from layers.multibox_loss import masked_sum
-from models.outputs import FaceOutputs
+from layers.outputs import FaceOutputs
 from utils.boxes import generalized_iou
 
 #: The teacher's face probability from which its boxes and its landmarks teach.
@@ -89,24 +88,3 @@ def standardize(features: Tensor) -> Tensor:
 def face_probability(logits: Tensor) -> Tensor:
     """[..., 2] class logits -> [...] probability of a face."""
     return torch.softmax(logits, dim=-1)[..., 1]
-
-
-class Trainee(nn.Module):
-    """The network in training with what exists in training only: one 1x1 projection per level to the teacher's width.
-
-    Called with normalised pictures [B, 3, H, W] it returns (FaceOutputs, projected features or ()). Projections
-    are optimised and kept in the training state; the network alone is what is evaluated and exported.
-    """
-
-    def __init__(self, network: nn.Module, teacher: nn.Module | None):
-        super().__init__()
-        self.network = network
-        levels = 3 if teacher is not None else 0
-        self.projections = nn.ModuleList(
-            nn.Conv2d(NECK_CHANNELS[network.name], NECK_CHANNELS[teacher.name], kernel_size=1) for _ in range(levels)
-        )
-
-    def forward(self, images: Tensor) -> tuple[FaceOutputs, tuple[Tensor, ...]]:
-        outputs = self.network(images)
-        projected = tuple(project(level) for project, level in zip(self.projections, outputs.features))
-        return outputs, projected

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from layers.box_coder import decode_boxes, encode_landmarks
 from layers.matcher import Assignment
-from models.outputs import FaceOutputs
+from layers.outputs import FaceOutputs
 from utils.boxes import generalized_iou
 
 #: Hard negatives per positive anchor (RetinaFace, Deng et al., CVPR 2020).

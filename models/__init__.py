@@ -8,11 +8,15 @@ from torch import Tensor, nn
 from models.featherface_v1 import FeatherFaceV1
 from models.featherface_v2 import FeatherFaceV2
 from models.published import IMAGENET_CLASSIFIER, imagenet_names, teacher_names, translate, unwrap
-from utils.checkpoint import read_checkpoint
-from utils.log import UserError
+from utils.errors import UserError
+from utils.pth_files import read_checkpoint
 
 #: A new detector is a new file and a line here.
-MODELS = {"v1": FeatherFaceV1, "v2": FeatherFaceV2}
+NETWORKS = (
+    FeatherFaceV1,
+    FeatherFaceV2,
+)
+MODELS = {network.name: network for network in NETWORKS}
 
 
 def build_model(name: str) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.config import ANCHORS_PER_CELL, STRIDES
+from layers.anchors import ANCHORS_PER_CELL, STRIDES
 
 #: Slope of LeakyReLU below zero.
 LEAK = 0.1

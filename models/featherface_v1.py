@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.config import BACKBONE_CHANNELS, NECK_CHANNELS, STRIDES
+from layers.anchors import STRIDES
 from models.blocks import (
     ConvNorm,
     Heads,
@@ -21,8 +21,8 @@ from models.blocks import (
     shuffle_channels,
     upsample_to,
 )
-from models.mobilenet import MobileNetV1
-from models.outputs import FaceOutputs
+from models.mobilenet import BACKBONE_CHANNELS, MobileNetV1
+from models.network import FaceNetwork
 
 #: BatchNorm as EfficientDet sets it, used throughout the neck.
 NECK_NORM = {"eps": 1e-3, "momentum": 0.01}
@@ -256,14 +256,15 @@ class ShuffleBottleneck(nn.Module):
         return self.expand(self.depthwise(self.reduce(shuffle_channels(x))))
 
 
-class FeatherFaceV1(nn.Module):
+class FeatherFaceV1(FaceNetwork):
     """The teacher, 592,371 parameters."""
 
     name = "v1"
+    neck_channels = 64
 
     def __init__(self):
         super().__init__()
-        channels = NECK_CHANNELS[self.name]
+        channels = self.neck_channels
         self.backbone = MobileNetV1()
         self.backbone_attention = nn.ModuleList(Attention(width) for width in BACKBONE_CHANNELS)
         self.neck = Neck(channels)
@@ -278,14 +279,8 @@ class FeatherFaceV1(nn.Module):
                 module.start_rigid()
         self.heads.start_rare()
 
-    def forward(self, images: Tensor) -> FaceOutputs:
-        """[B, 3, H, W], BGR in 0..255 minus data.config.MEAN_BGR, any size -> outputs for every anchor."""
-        levels, features = self.describe(images)
-        boxes, logits, landmarks = self.heads(levels)
-        return FaceOutputs(boxes, logits, landmarks, features)
-
-    def describe(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        """Images as forward takes them -> the maps P3, P4, P5 that the heads read, and those that the neck gave."""
+    def pyramid(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """As FaceNetwork.pyramid."""
         levels = [attend(x) for attend, x in zip(self.backbone_attention, self.backbone(images))]
         features = self.neck(*levels)
         levels = [attend(x) for attend, x in zip(self.neck_attention, features)]

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.config import BACKBONE_CHANNELS, NECK_CHANNELS, STRIDES
+from layers.anchors import STRIDES
 from layers.dropblock import DropBlock
 from models.blocks import ConvNorm, Heads, init_kaiming, upsample_to
-from models.mobilenet import MobileNetV1
-from models.outputs import FaceOutputs
+from models.mobilenet import BACKBONE_CHANNELS, MobileNetV1
+from models.network import FaceNetwork
 
 NECK_LAYERS = 2
 
@@ -100,7 +100,7 @@ class Mix(nn.Module):
         return self.pointwise(self.depthwise(self.expand(views)))
 
 
-class FeatherFaceV2(nn.Module):
+class FeatherFaceV2(FaceNetwork):
     """The student: V1's backbone, a two-layer BiFPN of 32 channels, a residual SSH context, 1x1 heads.
 
     Of 254,112 parameters the backbone has 213,072, so that it can start from the teacher's. Where the rest goes:
@@ -110,17 +110,19 @@ class FeatherFaceV2(nn.Module):
       16 channels sees 3, 5 and 7 cells at a twentieth of that; full pointwise convolutions combine all views, which
       makes a channel shuffle between groups needless. The block is residual: what the neck found reaches the heads
       however narrow the context is.
-    - Attention, none: V1's channel and spatial gates cost time, and V2 is better without (docs/experiments.md). A channel
-      gate looks at the mean of the whole map, which in a crop of a picture is another than in the picture.
+    - Attention, none: V1's channel and spatial gates cost time, and V2 is better without
+      (docs/experiments/2026-11-26-without-gates.md). A channel gate looks at the mean of the whole map, which in a
+      crop of a picture is another than in the picture.
     Plain convolution, max pooling, nearest resizing: ONNX opset 17 has all of it. A BatchNorm always follows a
     convolution, so that inference folds it.
     """
 
     name = "v2"
+    neck_channels = 32
 
     def __init__(self):
         super().__init__()
-        channels = NECK_CHANNELS[self.name]
+        channels = self.neck_channels
         self.backbone = MobileNetV1()
         self.neck = Neck(channels)
         self.dropblock = DropBlock()
@@ -131,14 +133,8 @@ class FeatherFaceV2(nn.Module):
         self.apply(init_kaiming)
         self.heads.start_rare()
 
-    def forward(self, images: Tensor) -> FaceOutputs:
-        """[B, 3, H, W], BGR in 0..255 minus data.config.MEAN_BGR, any size -> outputs for every anchor."""
-        levels, features = self.describe(images)
-        boxes, logits, landmarks = self.heads(levels)
-        return FaceOutputs(boxes, logits, landmarks, features)
-
-    def describe(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        """Images as forward takes them -> the maps P3, P4, P5 that the heads read, and those that the neck gave."""
+    def pyramid(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """As FaceNetwork.pyramid."""
         features = self.neck(*self.backbone(images))
         p3, p4, p5 = features
         # A 3x3 block at stride 8 would wipe out a face of 24 pixels, so P3 is spared.

@@ -2,8 +2,10 @@
 
 from torch import Tensor, nn
 
-from data.config import BACKBONE_CHANNELS
 from models.blocks import ConvNorm
+
+#: Output channels of the stages at strides 8, 16, 32.
+BACKBONE_CHANNELS = (64, 128, 256)
 
 
 class DepthwiseSeparable(nn.Module):

@@ -19,7 +19,8 @@ from data.augment import (
     visible_share,
 )
 from data.config import MEAN_BGR, MIN_FACE_PIXELS
-from data.pixels import DecodedPicture, blend, draw_mask, recolour
+from data.pictures import DecodedPicture
+from data.pixels import blend, draw_mask, recolour
 
 
 def make_sample(width, height, boxes=(), ignored=None):
@@ -326,7 +327,7 @@ def test_colour_saturates_instead_of_wrapping():
     for value in (0, 255):
         pixel = np.full((1, 1, 3), value, np.uint8)
         for seed in range(50):
-            matrix = jitter.draw_matrix(np.random.default_rng(seed)).astype(float)
+            matrix = jitter.plan_matrix(np.random.default_rng(seed)).astype(float)
             expected = np.clip(matrix @ [value, value, value, 1], 0, 255)
             result = paint(jitter(make_sample(4, 4), np.random.default_rng(seed)), pixel)[0, 0].astype(float)
             assert np.abs(result - expected).max() <= 1

@@ -22,19 +22,20 @@ from benchmarks.throughput import compare_detections, lineage_loop, loop_verdict
 from benchmarks.timing import ratio, take_turns
 from benchmarks.training import measure_training
 from benchmarks.training_step import build_steps
-from data.demo import write_demo_set
+from data.drawn.demo_set import write_demo_set
 from data.loader import Batch
+from data.picture_files import write_picture
+from data.pixels import normalize
 from data.targets import FACE, Targets
+from deployment.onnx_graph import export_graph
+from detection.face_detector import FaceDetector
+from detection.suppression import Detections, DetectionSettings
 from layers.anchors import make_anchors
 from models import build_model
-from models.face_detector import FaceDetector, normalize
-from models.graph import export_graph
 from models.ledger import measure, total
 from tests.paths import SHARED, needs_shared
-from utils.files import write_picture
-from utils.log import UserError
-from utils.suppression import Detections, DetectionSettings
-from utils.training_step import PHASES
+from training.step import PHASES
+from utils.errors import UserError
 
 SETTINGS = DetectionSettings()
 CPU = torch.device("cpu")

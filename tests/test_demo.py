@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from data import demo
-from data.demo_drawing import draw_person, imagine_person
+from data.drawn import demo_set as demo
+from data.drawn.people import draw_person, imagine_person
+from data.picture_files import read_picture
 from tests.paths import ROOT, SHARED, needs_shared
-from utils.files import read_picture
-from utils.log import UserError
+from utils.errors import UserError
 
 TRAIN, VAL, SEED = 30, 20, 3
 DemoSet = namedtuple("DemoSet", "folder train val")

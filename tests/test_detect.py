@@ -12,15 +12,15 @@ import pytest
 import torch
 
 import detect as script
-from models.face_detector import FaceDetector
+from data.picture_files import read_picture, write_picture
+from detection import frames
+from detection.drawing import blur_faces, draw_detections
+from detection.face_detector import FaceDetector
+from detection.inference import detect
+from detection.protocols import PROTOCOLS
+from detection.sources import find_sources
+from detection.suppression import Detections, DetectionSettings
 from tests.test_detector import RedBoxes, red_picture, trained_network
-from utils import frames
-from utils.detector import detect
-from utils.files import read_picture, write_picture
-from utils.plots import blur_faces, draw_detections
-from utils.protocols import PROTOCOLS
-from utils.sources import find_sources
-from utils.suppression import Detections, DetectionSettings
 
 BOX = (40, 30, 80, 90)
 CENTER = [60.0, 60.0]

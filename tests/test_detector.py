@@ -14,23 +14,24 @@ from torch import nn
 from torch.nn import functional as F
 
 import test_widerface
-from data.config import STRIDES
-from data.demo import write_demo_set
-from layers.anchors import make_anchors
+from data.drawn.demo_set import write_demo_set
+from data.picture_files import read_picture, write_picture
+from data.pixels import normalize
+from data.widerface import list_pictures
+from deployment.onnx_layout import BlockedDetector
+from detection.face_detector import Candidates, FaceDetector
+from detection.inference import detect, detect_files, looks_at, pad_picture
+from detection.protocols import PROTOCOLS
+from detection.suppression import DetectionSettings, suppress, vote
+from detection.text_files import DetectionFolder
+from detection.validation import measure_ap, predict
+from layers.anchors import STRIDES, make_anchors
 from layers.box_coder import decode_boxes, decode_landmarks, encode_boxes, encode_landmarks
 from layers.matcher import assign
 from models import build_model
-from models.blocked import BlockedDetector
 from models.blocks import Heads
-from models.face_detector import Candidates, FaceDetector, normalize
 from tests.test_assignment import make_targets
-from utils.detection_files import DetectionFolder
-from utils.detector import detect, detect_files, looks_at, pad_picture
-from utils.files import read_picture, write_picture
-from utils.log import UserError
-from utils.protocols import PROTOCOLS
-from utils.suppression import DetectionSettings, suppress, vote
-from utils.validation import list_pictures, measure_ap, predict
+from utils.errors import UserError
 from widerface_evaluate.evaluation import evaluate
 from widerface_evaluate.wider_files import load_ground_truth
 
@@ -55,7 +56,7 @@ class RedBoxes(nn.Module):
                 nn.init.zeros_(conv.bias)
             first += values
 
-    def describe(self, images):
+    def pyramid(self, images):
         height, width = images.shape[2:]
         anchors = make_anchors(height, width)
         rows = []
@@ -203,7 +204,7 @@ def test_a_picture_that_cannot_be_read_is_named_not_dropped(tmp_path):
 @pytest.mark.parametrize("waiting", [1 << 26, 20000])
 def test_batches_give_what_single_pictures_give(tmp_path, monkeypatch, waiting):
     """Whether all pictures wait together or two at a time."""
-    monkeypatch.setattr("utils.detector.WAITING_PIXELS", waiting)
+    monkeypatch.setattr("detection.inference.WAITING_PIXELS", waiting)
     detector = FaceDetector(trained_network())
     rng = np.random.default_rng(0)
     paths = [tmp_path / f"{index}.png" for index in range(5)]

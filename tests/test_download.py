@@ -13,7 +13,7 @@ import pytest
 from data import download
 from data.download import arrange, extract, parse_official_boxes
 from data.widerface import read_labels
-from utils.log import UserError, run_script
+from utils.errors import UserError, run_script
 
 OFFICIAL_BOXES = """\
 0--Parade/a.jpg

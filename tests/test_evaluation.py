@@ -477,7 +477,7 @@ def test_faces_of_a_height_in_some_pictures(tmp_path):
     write_ground_truth(tmp_path / "truth", faces, invalid={ONE: [0, 0, 1], other: [0, 0, 1]})
     found = {ONE: [[100, 0, 50, 9, 0.9], [600, 0, 50, 50, 0.95]], other: [[*FACE, 0.8], [0, 600, 50, 50, 0.99]]}
     write_predictions(tmp_path / "found", found)
-    (tmp_path / "first.txt").write_bytes("/0--A/one.jpg\r\n\r\n".encode())
+    (tmp_path / "first.txt").write_bytes(b"/0--A/one.jpg\r\n\r\n")
     command = [SCRIPT, "-p", tmp_path / "found", "-g", tmp_path / "truth", "--min_height", "9"]
     assert "\nat least 9 px AP: 0.3333, 3 faces\n" in run_script(*command).stdout  # 2 of 3, after 2 false alarms
     run = run_script(*command, "--by", "event", "--pictures", tmp_path / "first.txt")

@@ -17,23 +17,26 @@ from torch import nn
 
 import export
 import test_widerface
-from data.config import MEAN_BGR, STRIDES
-from data.demo import LABEL_LISTS, Face, Picture, write_demo_set, write_ground_truth
+from data.config import MEAN_BGR
+from data.drawn.demo_set import write_demo_set
+from data.picture_files import read_picture, write_picture
+from data.widerface import list_pictures
+from deployment.onnx_graph import add_suppression, check_graph, export_graph, faces_of
+from deployment.quantization import float_convolutions
+from deployment.weights_file import known_precision
+from detection.face_detector import Candidates, FaceDetector, load_detector
+from detection.inference import detect
+from detection.onnx_detector import OnnxDetector
+from detection.protocols import PROTOCOLS
+from detection.suppression import DetectionSettings, suppress
+from detection.validation import predict
+from layers.anchors import STRIDES
 from models import build_model, load_model
-from models.face_detector import Candidates, FaceDetector
-from models.graph import add_suppression, check_graph, export_graph, faces_of
 from tests.paths import SHARED, needs_shared
-from utils.deployment import known_precision
-from utils.detector import detect, load_detector
-from utils.files import read_picture, write_picture
-from utils.log import UserError
-from utils.onnx_detector import OnnxDetector
-from utils.protocols import PROTOCOLS
-from utils.quantization import float_convolutions
-from utils.suppression import DetectionSettings, suppress
-from utils.validation import list_pictures, predict
+from utils.errors import UserError
 from widerface_evaluate.evaluation import evaluate
-from widerface_evaluate.wider_files import load_ground_truth
+from widerface_evaluate.ground_truth_files import ATTRIBUTES, AnnotatedPicture, write_ground_truth
+from widerface_evaluate.wider_files import SUBSETS, load_ground_truth
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1, 1), (3, 33, 65), (2, 97, 130), (1, 160, 31)]
@@ -178,10 +181,10 @@ def test_ap_of_the_graph_is_that_of_pytorch(package, network, validation_set, tm
     """Random weights find no drawn face, so every other detection of PyTorch is called a face."""
     expected = predict(FaceDetector(network), validation_set, "vga", CPU, 0)
     found = predict(OnnxDetector(package / "featherface_v2_deployment.onnx"), validation_set, "vga", CPU, 0)
-    plain = dict.fromkeys(LABEL_LISTS, 0)
+    faces = {picture: rows[:200:2, :4] for picture, rows in sorted(expected.items())}
     write_ground_truth(tmp_path / "truth", [
-        Picture(event, name, [Face(row[:4].tolist(), None, plain) for row in rows[:200:2]])
-        for (event, name), rows in sorted(expected.items())
+        AnnotatedPicture(event, name, boxes, dict.fromkeys(SUBSETS, boxes[:, 3] >= 10), dict.fromkeys(ATTRIBUTES, [0] * len(boxes)))
+        for (event, name), boxes in faces.items()
     ])
     truth = load_ground_truth(tmp_path / "truth")
     precision = evaluate(expected, truth)
@@ -304,7 +307,7 @@ def test_a_loss_of_more_than_a_point_is_a_warning(monkeypatch, capsys, tmp_path,
 @pytest.mark.parametrize("limit", ["PIXEL_TOLERANCE", "SCORE_TOLERANCE"])
 def test_a_difference_is_an_error(monkeypatch, package, network, limit):
     check_graph(package / "featherface_v2_deployment.onnx", FaceDetector(network))
-    monkeypatch.setattr(f"models.graph.{limit}", -1)
+    monkeypatch.setattr(f"deployment.onnx_graph.{limit}", -1)
     with pytest.raises(UserError, match="differs from PyTorch"):
         check_graph(package / "featherface_v2_deployment.onnx", FaceDetector(network))
 
@@ -317,7 +320,7 @@ def test_a_difference_leaves_no_file(monkeypatch, tmp_path, checkpoint):
     with pytest.raises(UserError, match="keeps other faces"):
         run(monkeypatch, *arguments)
     assert list((tmp_path / "out").iterdir()) == []
-    monkeypatch.setattr("models.graph.PIXEL_TOLERANCE", 0)
+    monkeypatch.setattr("deployment.onnx_graph.PIXEL_TOLERANCE", 0)
     with pytest.raises(UserError, match="differs from PyTorch"):
         run(monkeypatch, *arguments)
     assert list((tmp_path / "out").iterdir()) == []
@@ -395,7 +398,7 @@ def test_files_that_are_no_graphs_of_ours_are_told(tmp_path):
 
 
 def test_a_gpu_onnxruntime_cannot_use_is_told(monkeypatch, package):
-    monkeypatch.setattr("utils.onnx_detector.get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr("detection.onnx_detector.get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(UserError, match="on a GPU: pass --gpu cpu"):
         load_detector(package / "featherface_v2_deployment.onnx", torch.device("cuda", 0))
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from data import cache, loader
+from data import loader, pictures
 from data.augment import training_augmentations
-from data.cache import CACHES, DEVICE, FILES, RAM, open_pictures
-from data.config import MEAN_BGR
-from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
+from data.config import CACHES, DEVICE, FILES, MEAN_BGR, RAM
+from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
+from data.picture_files import write_picture
+from data.pictures import open_pictures
 from data.pixels import blend
 from data.targets import FACE, IGNORED
 from data.widerface import Record
-from utils.files import write_picture
-from utils.log import UserError
+from utils.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -59,9 +59,9 @@ def records(tmp_path):
     return [*made, make_record(broken, 2, 60, 80), make_record(tmp_path / "absent.jpg", 1, 60, 80)]
 
 
-def make_dataset(records, place=FILES, seed=5, side=64) -> WiderFaceDataset:
+def make_dataset(records, place=FILES, seed=5, side=64) -> TrainingDataset:
     pictures = open_pictures([record.path for record in records], place, CPU)
-    return WiderFaceDataset(records, pictures, side, seed, training_augmentations(side, mask_probability=0.5))
+    return TrainingDataset(records, pictures, side, seed, training_augmentations(side, mask_probability=0.5))
 
 
 def make_loader(dataset, batch_size=4, num_workers=0) -> TrainingLoader:
@@ -71,7 +71,7 @@ def make_loader(dataset, batch_size=4, num_workers=0) -> TrainingLoader:
 def whole_epochs(loader, epochs=(0, 1)) -> list:
     batches = []
     for epoch in epochs:
-        loader.drawn.sampler.sampler.set_epoch(epoch)
+        loader.loaded.sampler.sampler.set_epoch(epoch)
         batches += list(loader)
     return batches
 
@@ -223,7 +223,7 @@ def test_targets_are_one_flat_list(records):
     assert types == [torch.int64, torch.float32, torch.float32, torch.bool, torch.int8, torch.float32]
     for index, (height, width) in enumerate(SHAPES):
         rows = targets.picture == index
-        sample = dataset.draw((0, index), height, width)
+        sample = dataset.plan((0, index), height, width)
         np.testing.assert_array_equal(targets.boxes[rows].numpy(), sample.boxes)
         assert targets.role[rows].tolist() == [IGNORED if ignored else FACE for ignored in sample.ignored]
     assert (targets.weights == 1).all()
@@ -272,12 +272,12 @@ def test_batches_outlive_the_canvases_they_were_drawn_on(records):
 def test_memory_that_is_not_there_is_refused_before_anything_is_decoded(records, monkeypatch):
     paths = [record.path for record in records]
     needed = 3 * sum(height * width for height, width in SHAPES)
-    monkeypatch.setattr(cache, "read_picture", lambda path: None)
-    monkeypatch.setattr(cache, "free_memory", lambda place: needed - 1)
+    monkeypatch.setattr(pictures, "read_picture", lambda path: None)
+    monkeypatch.setattr(pictures, "free_memory", lambda place: needed - 1)
     for place in (RAM, DEVICE):
         with pytest.raises(UserError, match=rf"--cache {place} needs 0.0 GB for 10 pictures, and 0.0 GB are free"):
             open_pictures(paths, place, CPU)
-    monkeypatch.setattr(cache, "free_memory", lambda place: needed)
+    monkeypatch.setattr(pictures, "free_memory", lambda place: needed)
     open_pictures(paths, RAM, CPU)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # two processes fill two buffers
     with pytest.raises(UserError, match="in 2 processes"):
@@ -285,6 +285,6 @@ def test_memory_that_is_not_there_is_refused_before_anything_is_decoded(records,
 
 
 def test_the_memory_needed_is_said(records, capsys, monkeypatch):
-    monkeypatch.setattr(cache, "free_memory", lambda place: None)
+    monkeypatch.setattr(pictures, "free_memory", lambda place: None)
     open_pictures([record.path for record in records], RAM, CPU)
     assert "--cache ram needs 0.0 GB for 10 pictures; how much is free" in capsys.readouterr().out

@@ -10,8 +10,8 @@ import torch
 from benchmarks import training_loader
 from benchmarks.lineage_loader import MEAN, LineageDataset, distort
 from benchmarks.training_loader import choose_records, compare_loaders, describe, loader_table, loader_verdict
-from utils.files import read_picture, write_picture
-from utils.log import UserError
+from data.picture_files import read_picture, write_picture
+from utils.errors import UserError
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from layers.distillation import (
 )
 from layers.matcher import Assignment
 from layers.multibox_loss import MINIMUM_NEGATIVES, NEGATIVES_PER_POSITIVE, hard_negatives, multibox_loss
-from models.outputs import FaceOutputs
+from layers.outputs import FaceOutputs
 
 ONE = torch.tensor(1.0)
 PICTURES, ANCHORS = 2, 60

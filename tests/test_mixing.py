@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from data.mixing import CUT_AREA, Mix, draw_mix, mix_batch, mix_images, mix_targets
+from data.mixing import CUT_AREA, MixPlan, mix_batch, mix_images, mix_targets, plan_mix
 from data.targets import ABSENT, FACE, IGNORED, Targets
 
 SIZE = 100
@@ -26,7 +26,7 @@ def make_targets(*faces):
 
 def swap(weight=(1.0, 1.0), rectangle=((0, 0, 0, 0), (0, 0, 0, 0))):
     """Two pictures, each the other's partner."""
-    return Mix(torch.tensor([1, 0]), torch.tensor(weight), torch.tensor(rectangle, dtype=torch.float32))
+    return MixPlan(torch.tensor([1, 0]), torch.tensor(weight), torch.tensor(rectangle, dtype=torch.float32))
 
 
 def noise(pictures, height=SIZE, width=SIZE):
@@ -154,7 +154,7 @@ def test_faces_go_where_their_pixels_go(cutmix_prob, mixup_alpha):
     home = torch.cat([faces.picture] * 2)
     kept_elsewhere = 0
     for seed in range(20):
-        mix = draw_mix(pictures, SIZE, SIZE, torch.Generator().manual_seed(seed), cutmix_prob, mixup_alpha)
+        mix = plan_mix(pictures, SIZE, SIZE, torch.Generator().manual_seed(seed), cutmix_prob, mixup_alpha)
         targets = mix_targets(faces, mix)
         for row in (targets.role == FACE).nonzero()[:, 0]:
             marked = images.clone()
@@ -180,7 +180,7 @@ def test_boxes_stay_sound():
 
 
 def test_plan_is_sound_and_mixes_at_most_once():
-    mix = draw_mix(2000, 480, 640, torch.Generator().manual_seed(0), cutmix_prob=0.5, mixup_alpha=0.2)
+    mix = plan_mix(2000, 480, 640, torch.Generator().manual_seed(0), cutmix_prob=0.5, mixup_alpha=0.2)
     assert torch.equal(mix.partner.sort().values, torch.arange(2000))
     assert (mix.partner != torch.arange(2000)).all()
     left, top, right, bottom = mix.rectangle.unbind(1)
@@ -204,14 +204,14 @@ def test_each_kind_can_be_turned_off():
     pixels, targets = mix_batch(images, faces, generator, cutmix_prob=0, mixup_alpha=0)
     assert torch.equal(pixels, images.float()) and targets is faces
 
-    only_cut = draw_mix(200, 64, 64, generator, cutmix_prob=0.5, mixup_alpha=0)
+    only_cut = plan_mix(200, 64, 64, generator, cutmix_prob=0.5, mixup_alpha=0)
     assert (only_cut.weight == 1).all() and (only_cut.rectangle[:, 2] > 0).any()
-    only_mixup = draw_mix(200, 64, 64, generator, cutmix_prob=0, mixup_alpha=0.2)
+    only_mixup = plan_mix(200, 64, 64, generator, cutmix_prob=0, mixup_alpha=0.2)
     assert (only_mixup.rectangle == 0).all() and (only_mixup.weight < 1).any()
 
 
 def test_tiny_alpha_gives_no_nan():
-    assert torch.isfinite(draw_mix(1000, 64, 64, torch.Generator(), 0, 1e-3).weight).all()
+    assert torch.isfinite(plan_mix(1000, 64, 64, torch.Generator(), 0, 1e-3).weight).all()
 
 
 def test_same_generator_same_mix():

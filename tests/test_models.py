@@ -7,17 +7,17 @@ import pytest
 import torch
 from torchvision.ops import deform_conv2d
 
-from data.config import MEAN_BGR, NECK_CHANNELS, STRIDES
-from layers.anchors import make_anchors
+from data.config import MEAN_BGR
+from layers.anchors import STRIDES, make_anchors
 from layers.dropblock import set_dropblock
+from layers.outputs import FaceOutputs
 from models import MODELS, build_model, load_backbone, load_model
 from models.__main__ import main as print_ledger
 from models.blocks import FACE_PRIOR, StridedDepthwiseConv, shuffle_channels
 from models.featherface_v1 import BiFPN, DeformableConv, deformable_conv, fuse, pool_same
 from models.ledger import BLOCKS, measure, total
-from models.outputs import FaceOutputs
 from tests.paths import SHARED, needs_shared
-from utils.log import UserError
+from utils.errors import UserError
 
 TEACHER = SHARED / "weights" / "FeatherNetB_se.pth"
 IMAGENET = SHARED / "weights" / "mobilenetV1X0.25_pretrain.tar"
@@ -165,7 +165,7 @@ def test_outputs_fit_the_anchors_at_any_size(name, height, width):
     assert outputs.logits.shape == (2, anchors, 2)
     assert outputs.landmarks.shape == (2, anchors, 10)
     cells = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
-    assert [tuple(x.shape) for x in outputs.features] == [(2, NECK_CHANNELS[name], *cell) for cell in cells]
+    assert [tuple(x.shape) for x in outputs.features] == [(2, MODELS[name].neck_channels, *cell) for cell in cells]
     assert all(torch.isfinite(x).all() for x in (*outputs[:3], *outputs.features))
 
 
@@ -173,7 +173,7 @@ def test_outputs_fit_the_anchors_at_any_size(name, height, width):
 def test_each_anchor_reads_its_own_cell(name):
     """Only the outputs of one cell's two anchors change when the last map changes in that cell."""
     heads = seeded(name).heads
-    levels = [torch.randn(1, NECK_CHANNELS[name], side, side + 1) for side in (4, 2, 1)]
+    levels = [torch.randn(1, MODELS[name].neck_channels, side, side + 1) for side in (4, 2, 1)]
     before = torch.cat(heads(levels), dim=2)
     levels[1][:, :, 1, 2] += 1
     changed = (torch.cat(heads(levels), dim=2) != before).any(2)[0].nonzero().flatten().tolist()

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import train_v2
+from notebooks import walkthrough
 from tests.paths import ROOT
-from utils import walkthrough
+from training.flags import parse_args
 from utils.commands import flags
 
 NOTEBOOK = ROOT / "notebooks" / "03_train_evaluate_featherface_v2.ipynb"
@@ -42,14 +43,14 @@ def test_it_holds_no_logic_of_its_own(cells):
 @pytest.mark.parametrize(("mode", "epochs"), [("demo", 30), ("quick", 5), ("full", 400)])
 def test_its_settings_are_flags_of_the_training(mode, epochs):
     config = walkthrough.settings(mode)
-    options = train_v2.parse_args(flags(config["training"]))
+    options = parse_args(arguments=flags(config["training"]))
     assert options.epochs == epochs and options.alpha == 0.7 and options.temperature == 4
     assert str(train_v2.checkpoint_path(options, "final")) == config["student"]
     if mode == "demo":
-        teacher = train_v2.parse_args(flags(config["teacher_training"]))
+        teacher = parse_args(arguments=flags(config["teacher_training"]))
         assert str(train_v2.checkpoint_path(teacher, "final")) == config["teacher"]
     if mode == "full":
-        defaults = vars(train_v2.parse_args([]))
+        defaults = vars(parse_args(arguments=[]))
         assert Path(options.teacher_model) == Path(defaults["teacher_model"])
         assert {name for name in defaults if vars(options)[name] != defaults[name]} <= {"gpu", "teacher_model"}
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 from data.augment import ColourJitter, Cut
 from data.config import MEAN_BGR
-from data.pixels import DecodedPicture, JpegPicture, PictureFiles, cut_on_device, recolour, recolour_on_device
-from utils.files import decode_picture, picture_size, read_picture, write_picture
+from data.picture_files import decode_picture, picture_size, read_picture, write_picture
+from data.pictures import DecodedPicture, JpegPicture, PictureFiles
+from data.pixels import cut_on_device, recolour, recolour_on_device
 from utils.memory import free_memory
 
 #: Of a level, between bytes and float32.
@@ -136,7 +137,7 @@ def test_what_is_no_picture(tmp_path):
 
 def test_colours_are_the_same_on_cpu_and_device():
     jitter = ColourJitter()
-    colours = torch.from_numpy(np.stack([jitter.draw_matrix(np.random.default_rng(seed)) for seed in range(16)]))
+    colours = torch.from_numpy(np.stack([jitter.plan_matrix(np.random.default_rng(seed)) for seed in range(16)]))
     images = torch.from_numpy(np.stack([picture_of_noise(48, 48)] * 16)).permute(0, 3, 1, 2)
     exact = torch.einsum("brc,bchw->brhw", colours[..., :3].double(), images.double()) + colours[..., 3, None, None]
     exact = exact.clamp(0, 255)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from data.picture_files import read_picture
+from detection.face_detector import load_detector
+from detection.inference import detect, detect_files
+from detection.protocols import PROTOCOLS
+from detection.suppression import DetectionSettings
+from detection.validation import read_ground_truth, rows_of
 from models import load_model
 from tests.paths import ROOT, SHARED, needs_shared
-from utils.detector import detect, detect_files, load_detector
-from utils.files import read_picture
-from utils.protocols import PROTOCOLS
-from utils.suppression import DetectionSettings
-from utils.validation import read_ground_truth, rows_of
 from widerface_evaluate.evaluation import Group, faces_of_height, match_detections, precision_recall
 
 FOLDER = ROOT / "weights" / "v2"

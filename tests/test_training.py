@@ -14,25 +14,27 @@ from torch import nn
 import demo
 import train_v2
 from data.augment import training_augmentations
-from data.cache import FILES, open_pictures
-from data.demo import write_demo_set
-from data.loader import EpochBatchSampler, TrainingLoader, WiderFaceDataset
+from data.config import FILES
+from data.drawn.demo_set import write_demo_set
+from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
+from data.pictures import open_pictures
 from data.widerface import read_labels
 from layers.anchors import make_anchors
 from layers.criterion import TEACHER_TERMS, Criterion
-from layers.distillation import Trainee
 from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_model
 from models.featherface_v2 import FeatherFaceV2
 from tests.paths import ROOT
+from training.ema import WeightAverage
+from training.flags import parse_args
+from training.log import read_log
+from training.optimizer import build_optimizer
+from training.schedule import dropblock_probability, learning_rate, mixes_pictures
+from training.step import TrainingStep, compile_networks
+from training.trainee import Trainee
 from utils import distributed
-from utils.checkpoint import read_checkpoint
-from utils.ema import WeightAverage
-from utils.log import UserError
-from utils.optimizer import build_optimizer
-from utils.schedule import dropblock_probability, learning_rate, mixes_pictures
-from utils.training_log import read_log
-from utils.training_step import TrainingStep, compile_networks
+from utils.errors import UserError
+from utils.pth_files import read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +157,7 @@ def batch(demo_set):
     records, _ = read_labels(demo_set / "train" / "label.txt")
     device = torch.device("cpu")
     pictures = open_pictures([record.path for record in records], FILES, device)
-    dataset = WiderFaceDataset(records, pictures, 64, 0, training_augmentations(64))
+    dataset = TrainingDataset(records, pictures, 64, 0, training_augmentations(64))
     return next(iter(TrainingLoader(dataset, EpochBatchSampler(len(records), 16, 0), 0, device)))
 
 
@@ -266,7 +268,8 @@ def test_two_processes_end_with_the_weights_of_one(flags, tmp_path):
     results = []
     for gpu in ("cpu", "cpu,cpu"):
         folder = tmp_path / gpu
-        options = train_v2.parse_args([*flags, *off, "--save_folder", str(folder)])
+        options = parse_args(arguments=[*flags, *off, "--save_folder", str(folder)])
+        train_v2.settle(options)
         train_v2.check_files(options)
         options.devices = distributed.parse_devices(gpu)
         distributed.launch(train_frozen, options, len(options.devices))
@@ -278,7 +281,7 @@ def test_two_processes_end_with_the_weights_of_one(flags, tmp_path):
 
 
 def weights_before_training(flags: list[str]) -> dict[str, torch.Tensor]:
-    options = train_v2.parse_args(flags)
+    options = parse_args(arguments=flags)
     options.init_backbone = "teacher"
     torch.manual_seed(options.seed)
     return train_v2.build_networks(options)[0].state_dict()
@@ -310,14 +313,14 @@ def test_wrong_flags_get_one_clear_line(monkeypatch, capsys, flags, wrong, words
 
 
 def test_both_spellings_of_a_flag():
-    options = train_v2.parse_args(["--batch-size", "8", "--mixup_alpha", "0.5"])
+    options = parse_args(arguments=["--batch-size", "8", "--mixup_alpha", "0.5"])
     assert options.batch_size == 8 and options.mixup_alpha == 0.5
 
 
 def test_the_defaults_are_those_promised():
     promised = dict(batch_size=32, lr=1e-3, epochs=400, warmup_epochs=5, temperature=4.0, alpha=0.7, feature_weight=0.1,
                     mixup_alpha=0.2, cutmix_prob=0.5, dropblock_prob=0.1, dropblock_size=3, gpu="0", resume_net=None)
-    options = vars(train_v2.parse_args([]))
+    options = vars(parse_args(arguments=[]))
     assert {name: options[name] for name in promised} == promised
 
 
@@ -327,12 +330,12 @@ def test_the_launch_scripts_spell_the_defaults(script):
     command = re.search(r"python train_v2\.py(.*?)(\"\$@\"|%\*)", text, re.DOTALL).group(1)
     flags = shlex.split(re.sub(r"[\^\\]\s*\n", " ", command.replace("\r", "")))
     assert len(flags) > 20
-    assert vars(train_v2.parse_args(flags)) == vars(train_v2.parse_args([]))
+    assert vars(parse_args(arguments=flags)) == vars(parse_args(arguments=[]))
 
 
 def test_the_demo_distils_the_teacher_it_trains():
-    teacher = train_v2.parse_args([*demo.TRAINING, *demo.TEACHER])
-    student = train_v2.parse_args([*demo.TRAINING, *demo.STUDENT])
+    teacher = parse_args(arguments=[*demo.TRAINING, *demo.TEACHER])
+    student = parse_args(arguments=[*demo.TRAINING, *demo.STUDENT])
     assert teacher.model == "v1" and teacher.teacher_model == "none"
     assert student.model == "v2" and student.alpha == 0.7 and student.feature_weight == 0.1
     assert Path(student.teacher_model) == train_v2.checkpoint_path(teacher, "final")

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from data.pixels import PictureFiles
+from data.picture_files import write_picture
+from data.pictures import PictureFiles
 from data.widerface import read_labels
 from tests.paths import SHARED, needs_shared
-from utils.files import write_picture
-from utils.log import UserError
+from utils.errors import UserError
 
 LANDMARKS = "12 14 0 18 14 0 15 17 1 13 20 0 17 20 0"
 NO_LANDMARKS = " ".join(["-1"] * 15)

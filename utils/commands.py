@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from utils.log import UserError
+from utils.errors import UserError
 
 
 def run(*command: str) -> None:

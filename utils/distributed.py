@@ -12,7 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.log import UserError
+from utils.errors import UserError
 
 
 def parse_devices(text: str) -> list[torch.device]:

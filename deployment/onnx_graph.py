@@ -1,0 +1,201 @@
+"""A detector as an ONNX graph: made from FaceDetector, described in its metadata, compared with PyTorch."""
+
+import io
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from torch import Tensor
+from torch.nn import functional as F
+
+from data.config import MEAN_BGR
+from deployment.onnx_layout import BlockedDetector
+from detection.face_detector import Candidates, FaceDetector
+from detection.onnx_detector import OnnxDetector, open_session, run_session
+from detection.suppression import DetectionSettings, suppress
+from layers.anchors import ANCHOR_SIZES, STRIDES
+from layers.box_coder import VARIANCES
+from utils.errors import UserError
+
+#: V2 needs nothing newer. V1 neither: its deformable convolution is written with bilinear sampling, GridSample of
+#: opset 16, so that it does not wait for runtimes with DeformConv of opset 19.
+OPSET = 17
+
+#: Shapes of the outputs; a word is a side that depends on the input.
+OUTPUTS = {"boxes": ["batch", "anchors", 4], "scores": ["batch", "anchors"], "landmarks": ["batch", "anchors", 5, 2]}
+
+#: Of an exported graph with suppression: batch index, x1 y1 x2 y2, score, five times x y.
+FACES = {"faces": ["faces", 16]}
+
+#: (pictures, height, width) on which a graph is compared with PyTorch.
+CHECKED_SIZES = ((1, 97, 201), (2, 333, 257), (1, 479, 637), (1, 1, 1))
+
+#: Largest differences from PyTorch that a graph may have; float32 has rounding steps of 6e-5 at 640 px.
+PIXEL_TOLERANCE, SCORE_TOLERANCE = 1e-3, 1e-4
+
+
+def export_graph(detector: FaceDetector, float_input: bool) -> ModelProto:
+    """The detector as a graph from `images`, BGR pixels 0..255 [batch, 3, height, width] of any size, to OUTPUTS.
+
+    The input is uint8 unless `float_input`. Normalisation, padding, anchors and decoding are inside.
+    """
+    example = torch.zeros(2, 3, 70, 101, dtype=torch.float32 if float_input else torch.uint8)
+    dynamic = {"images": {0: "batch", 2: "height", 3: "width"}}
+    dynamic |= {name: {0: "batch", 1: "anchors"} for name in OUTPUTS}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # That a trace may not hold for other sizes is checked on other sizes. The exporter by tracing is the one that
+        # needs no size to be promised; PyTorch calls it deprecated.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            BlockedDetector(detector.cpu()), (example,), buffer, dynamo=False, opset_version=OPSET,
+            input_names=["images"], output_names=list(OUTPUTS), dynamic_axes=dynamic,
+        )
+    graph = onnx.load_from_string(buffer.getvalue())
+    _declare_outputs(graph, OUTPUTS)
+    _declare_sums(graph)
+    return graph
+
+
+def add_suppression(graph: ModelProto, settings: DetectionSettings) -> ModelProto:
+    """A graph of `export_graph` that ends with FACES: picture by picture, best first, as detection.suppression.suppress.
+
+    Only `settings.top_k` is left out: all candidates above the threshold take part.
+    """
+    suppressed = ModelProto()
+    suppressed.CopyFrom(graph)
+
+    constants = {
+        "nms/keep_top_k": np.int64([settings.keep_top_k]),
+        "nms/iou_threshold": np.float32([settings.nms_threshold]),
+        "nms/score_threshold": np.float32([settings.confidence_threshold]),
+        "nms/first": np.int64([0]),
+        "nms/second": np.int64([1]),
+        "nms/picture_and_anchor": np.int64([0, 2]),  # columns of what NonMaxSuppression selects, a class between them
+        "nms/rows": np.int64([-1, 10]),
+    }
+    suppressed.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+
+    def node(kind: str, inputs: str, output: str, **attributes: int) -> None:
+        suppressed.graph.node.append(helper.make_node(kind, inputs.split(), [output], name=output, **attributes))
+
+    node("Unsqueeze", "scores nms/second", "nms/scores")
+    node("NonMaxSuppression", "boxes nms/scores nms/keep_top_k nms/iou_threshold nms/score_threshold", "nms/selected")
+    node("Gather", "nms/selected nms/picture_and_anchor", "nms/index", axis=1)
+    node("GatherND", "boxes nms/index", "nms/face_boxes")
+    node("GatherND", "scores nms/index", "nms/score_list")
+    node("Unsqueeze", "nms/score_list nms/second", "nms/face_scores")
+    node("GatherND", "landmarks nms/index", "nms/points")
+    node("Reshape", "nms/points nms/rows", "nms/face_landmarks")
+    node("Gather", "nms/selected nms/first", "nms/picture", axis=1)
+    node("Cast", "nms/picture", "nms/face_pictures", to=TensorProto.FLOAT)
+    node("Concat", "nms/face_pictures nms/face_boxes nms/face_scores nms/face_landmarks", "faces", axis=1)
+    _declare_outputs(suppressed, FACES)
+    return suppressed
+
+
+def _declare_sums(graph: ModelProto) -> None:
+    """Say that an enlarged map and the one that it is added to have the same shape: inference cannot know.
+
+    ONNX Runtime then adds them as they lie in memory, or within a convolution, without reshaping them before and after.
+    """
+    enlarged = {node.output[0] for node in graph.graph.node if node.op_type == "Resize"}
+    for node in graph.graph.node:
+        if node.op_type == "Add" and enlarged.intersection(node.input):
+            shape = ["batch", f"{node.output[0]}/channels", f"{node.output[0]}/rows", f"{node.output[0]}/columns"]
+            graph.graph.value_info.extend(
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in node.input
+            )
+
+
+def _declare_outputs(graph: ModelProto, shapes: dict[str, list[str | int]]) -> None:
+    del graph.graph.output[:]
+    graph.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()
+    )
+
+
+def metadata_of(detector: FaceDetector) -> dict:
+    """What a graph says of itself, in plain types; see set_metadata."""
+    return {
+        "model": detector.name,
+        "parameters": detector.parameter_count,
+        "opset": OPSET,
+        "channel_order": "BGR",
+        "mean": MEAN_BGR,
+        "strides": STRIDES,
+        "anchor_sizes": ANCHOR_SIZES,
+        "variances": VARIANCES,
+    }
+
+
+def set_metadata(graph: ModelProto, metadata: dict) -> None:
+    """Store a dict in the graph's metadata_props, everything but text as JSON."""
+    helper.set_model_props(
+        graph, {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
+    )
+
+
+def suppression_metadata(settings: DetectionSettings) -> dict[str, float]:
+    """The thresholds inside a graph with suppression."""
+    return {name: value for name, value in asdict(settings).items() if name != "top_k"}
+
+
+def check_graph(path: Path, detector: FaceDetector) -> tuple[float, float]:
+    """Compare the graph in a file with PyTorch on CHECKED_SIZES, every anchor.
+
+    Returns the largest difference in pixels and in scores; UserError where they are beyond the tolerances.
+    """
+    graph = OnnxDetector(path)
+    boxes = scores = landmarks = 0.0
+    for size in CHECKED_SIZES:
+        images = _check_pictures(*size)
+        with torch.inference_mode():
+            found, expected = graph(images), detector(images)
+        # NumPy's maximum, unlike Python's, keeps a NaN.
+        boxes, scores, landmarks = (
+            np.maximum(worst, (field - reference).abs().max().item())
+            for worst, field, reference in zip((boxes, scores, landmarks), found, expected)
+        )
+    pixels = np.maximum(boxes, landmarks)
+    if not (pixels <= PIXEL_TOLERANCE and scores <= SCORE_TOLERANCE):
+        raise UserError(
+            f"the graph differs from PyTorch by {pixels:.2g} px and {scores:.2g} in score, allowed are "
+            f"{PIXEL_TOLERANCE:g} and {SCORE_TOLERANCE:g}: nothing is written; was this network trained?"
+        )
+    return float(pixels), float(scores)
+
+
+def check_suppression(suppressed: Path, plain: Path, settings: DetectionSettings) -> None:
+    """Compare a graph with suppression with detection.suppression after the graph without; UserError where they differ."""
+    session, graph = open_session(suppressed, torch.device("cpu")), OnnxDetector(plain)
+    for size in CHECKED_SIZES:
+        images = _check_pictures(*size)
+        [faces] = run_session(session, images)
+        expected = faces_of(graph(images), settings)
+        if faces.shape != expected.shape or not np.allclose(faces, expected, rtol=0, atol=PIXEL_TOLERANCE):
+            raise UserError("suppression in the graph keeps other faces than detection/suppression.py: nothing is written")
+
+
+def faces_of(batch: Candidates, settings: DetectionSettings) -> np.ndarray:
+    """The candidates of a batch as a graph with suppression gives them: float32 [faces, 16], see FACES."""
+    rows = []
+    for picture, fields in enumerate(zip(*batch)):
+        kept = suppress(Candidates(*fields), settings)
+        numbers = np.full(len(kept.scores), picture)
+        rows.append(np.column_stack([numbers, kept.boxes, kept.scores, kept.landmarks.reshape(-1, 10)]))
+    return np.concatenate(rows).astype(np.float32)
+
+
+def _check_pictures(count: int, height: int, width: int) -> Tensor:
+    """uint8 [count, 3, height, width] of coarse shapes and noise, always the same."""
+    generator = torch.Generator().manual_seed(height)
+    coarse = torch.rand(count, 3, height // 24 + 2, width // 24 + 2, generator=generator) * 255
+    noise = torch.randn(count, 3, height, width, generator=generator) * 12
+    smooth = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
+    return (smooth + noise).clamp(0, 255).to(torch.uint8)

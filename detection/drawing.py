@@ -1,0 +1,74 @@
+"""Pictures with what was found in them: boxes drawn, faces blurred, many pictures on one sheet."""
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data.picture_files import write_picture
+from detection.suppression import Detections
+
+FACE_COLOUR = (80, 220, 80)
+LANDMARK_COLOURS = ((0, 0, 255), (0, 255, 255), (255, 0, 255), (0, 255, 0), (255, 0, 0))
+
+#: Cells across a blurred region.
+BLUR_CELLS = 6
+
+
+def draw_detections(picture: np.ndarray, detections: Detections, threshold: float) -> np.ndarray:
+    """A copy of a uint8 BGR picture with boxes, scores and landmarks of the faces scored at least `threshold`.
+
+    Lines and letters grow with the picture, but not beyond what fits a face; under 24 px a face gets its box only.
+    """
+    drawn = picture.copy()
+    widest = max(1, round(max(picture.shape[:2]) / 500))
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    for box, score, landmarks in zip(*detections):
+        if score < threshold:
+            continue
+        left, top, right, bottom = (int(round(float(side))) for side in box)
+        line = min(widest, max(1, (bottom - top) // 24))
+        cv2.rectangle(drawn, (left, top), (right, bottom), FACE_COLOUR, line)
+        if bottom - top >= 24:
+            # Above the box, or inside where the picture ends.
+            base = top - 2 * line if top >= 12 * line else top + 11 * line
+            cv2.putText(drawn, f"{score:.2f}", (left, base), font, 0.35 * line, FACE_COLOUR, line, cv2.LINE_AA)
+            for (x, y), color in zip(landmarks, LANDMARK_COLOURS):
+                cv2.circle(drawn, (int(round(float(x))), int(round(float(y)))), line, color, -1)
+    return drawn
+
+
+def blur_faces(picture: np.ndarray, detections: Detections) -> np.ndarray:
+    """A copy of a uint8 BGR picture in which no face is recognisable.
+
+    Each box, enlarged by a quarter of its sides all round, is averaged down to BLUR_CELLS cells a side, whatever its
+    size, and filled from these alone: a face itself keeps some four cells across.
+    """
+    blurred = picture.copy()
+    height, width = picture.shape[:2]
+    for left, top, right, bottom in detections.boxes.astype(float):
+        margin_x, margin_y = (right - left) / 4, (bottom - top) / 4
+        x1, x2 = max(0, math.floor(left - margin_x)), min(width, math.ceil(right + margin_x))
+        y1, y2 = max(0, math.floor(top - margin_y)), min(height, math.ceil(bottom + margin_y))
+        if x1 >= x2 or y1 >= y2:  # wholly beyond the edge
+            continue
+        region = blurred[y1:y2, x1:x2]
+        cells = (min(BLUR_CELLS, x2 - x1), min(BLUR_CELLS, y2 - y1))
+        coarse = cv2.resize(region, cells, interpolation=cv2.INTER_AREA)
+        blurred[y1:y2, x1:x2] = cv2.resize(coarse, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
+    return blurred
+
+
+def contact_sheet(pictures: list[np.ndarray], path: str | Path, columns: int = 3, side: int = 420) -> None:
+    """Write uint8 BGR pictures as one, each fitted into a square of `side` pixels, row by row."""
+    tiles = []
+    for picture in pictures:
+        scale = side / max(picture.shape[:2])
+        size = (max(1, int(picture.shape[1] * scale)), max(1, int(picture.shape[0] * scale)))
+        tile = np.zeros((side, side, 3), np.uint8)
+        tile[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        tiles.append(tile)
+    tiles += [np.zeros((side, side, 3), np.uint8)] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    write_picture(path, np.vstack(rows))

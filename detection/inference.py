@@ -1,0 +1,158 @@
+"""From pictures to faces: read, scale, pad, detect, suppress. Testing, training and detect.py share it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.config import MEAN_BGR
+from data.picture_files import read_picture
+from detection.face_detector import Candidates
+from detection.protocols import PROTOCOLS, Protocol
+from detection.suppression import Detections, DetectionSettings, above_threshold, mirror, rescale, suppress, vote
+from layers.anchors import STRIDES
+
+#: Pixels that go through the network at once: four pictures of 640 x 640, or one larger picture.
+BATCH_PIXELS = 4 * 640 * 640
+#: Pixels that wait to be grouped by size: 200 MB.
+WAITING_PIXELS = 1 << 26
+
+
+class Look(NamedTuple):
+    """One scaled picture as a detector takes it, and the way back to the pixels of the picture itself."""
+
+    image: Tensor  #: uint8 [3, H, W] BGR, padded right and below
+    scales: tuple[float, float]  #: (y, x) factors, as rounding to whole pixels really gave them
+    width: int  #: of the scaled picture without padding
+    is_mirrored: bool
+
+
+def scale_picture(picture: np.ndarray, scale: float) -> np.ndarray:
+    """uint8 [H, W, 3] resized, at least one pixel a side: averaged down, interpolated up."""
+    if scale == 1:
+        return picture
+    height, width = picture.shape[:2]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def pad_picture(picture: np.ndarray) -> Tensor:
+    """uint8 [H, W, 3] -> uint8 [3, H, W], padded right and below with the mean to multiples of the largest stride."""
+    pad_height, pad_width = (-side % STRIDES[-1] for side in picture.shape[:2])
+    picture = cv2.copyMakeBorder(picture, 0, pad_height, 0, pad_width, cv2.BORDER_CONSTANT, value=MEAN_BGR)
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+
+
+def looks_at(picture: np.ndarray, protocol: Protocol) -> list[Look]:
+    """All that a protocol shows a detector of a uint8 BGR picture [H, W, 3]."""
+    height, width = picture.shape[:2]
+    looks = []
+    for factor in protocol.factors(height, width):
+        scaled = scale_picture(picture, factor)
+        scales = (scaled.shape[0] / height, scaled.shape[1] / width)
+        looks.append(Look(pad_picture(scaled), scales, scaled.shape[1], False))
+        if protocol.flip:
+            looks.append(Look(pad_picture(cv2.flip(scaled, 1)), scales, scaled.shape[1], True))
+    return looks
+
+
+@torch.inference_mode()
+def detect_looks(
+    detector: Callable[[Tensor], Candidates], looks: list[Look], settings: DetectionSettings, device: torch.device
+) -> list[Candidates]:
+    """Candidates above the threshold for looks of one size, in the pixels of the pictures they were taken of."""
+    batch = detector(torch.stack([look.image for look in looks]).to(device))
+    found = []
+    for row, look in enumerate(looks):
+        candidates = above_threshold(Candidates(*(field[row] for field in batch)), settings)
+        if look.is_mirrored:
+            candidates = mirror(candidates, look.width)
+        found.append(rescale(candidates, look.scales))
+    return found
+
+
+def join_looks(candidates: list[Candidates], settings: DetectionSettings) -> Detections:
+    """The faces of one picture from what was found on each look at it."""
+    if len(candidates) == 1:
+        return suppress(candidates[0], settings)
+    return vote(Candidates(*(torch.cat(fields) for fields in zip(*candidates))), settings)
+
+
+def detect(
+    detector: Callable[[Tensor], Candidates],
+    picture: np.ndarray,
+    protocol: Protocol,
+    settings: DetectionSettings,
+    device: torch.device,
+) -> Detections:
+    """The faces of one uint8 BGR picture [H, W, 3], in its pixels."""
+    looks = looks_at(picture, protocol)
+    return join_looks([detect_looks(detector, [look], settings, device)[0] for look in looks], settings)
+
+
+class PictureFolder(Dataset):
+    """Pictures read and scaled by a protocol: (index, looks), no looks where one cannot be read."""
+
+    def __init__(self, paths: list[Path], protocol: Protocol):
+        self.paths = paths
+        self.protocol = protocol
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[int, list[Look]]:
+        picture = read_picture(self.paths[index])
+        return index, [] if picture is None else looks_at(picture, self.protocol)
+
+
+def detect_files(
+    detector: Callable[[Tensor], Candidates],
+    paths: list[Path],
+    protocol: str,
+    settings: DetectionSettings,
+    device: torch.device,
+    workers: int = 0,
+) -> Iterator[tuple[int, Detections | None]]:
+    """Detections of every file as (index into paths, Detections in the pixels of the file, None if unreadable).
+
+    Pictures that wait together go through the detector in batches of equal padded size, so the order is not that
+    of `paths`. What waits is bounded in pixels: memory does not grow with the size of the set.
+    """
+    loader = DataLoader(PictureFolder(paths, PROTOCOLS[protocol]), batch_size=None, num_workers=workers)
+    for window in windows(loader):
+        found: dict[int, list[Candidates]] = {index: [] for index, _ in window}
+        for batch in batches_of_equal_size(window):
+            candidates = detect_looks(detector, [look for _, look in batch], settings, device)
+            for (index, _), field in zip(batch, candidates):
+                found[index].append(field)
+        for index, candidates in found.items():
+            yield index, join_looks(candidates, settings) if candidates else None
+
+
+def windows(loader: Iterable[tuple[int, list[Look]]]) -> Iterator[list[tuple[int, list[Look]]]]:
+    """Consecutive pictures, as many as may wait together."""
+    window, waiting = [], 0
+    for index, looks in loader:
+        window.append((index, looks))
+        waiting += sum(look.image[0].numel() for look in looks)
+        if waiting >= WAITING_PIXELS:
+            yield window
+            window, waiting = [], 0
+    if window:
+        yield window
+
+
+def batches_of_equal_size(window: list[tuple[int, list[Look]]]) -> Iterator[list[tuple[int, Look]]]:
+    """The looks of a window, grouped by padded size, as many at once as BATCH_PIXELS allow."""
+    groups: dict[torch.Size, list[tuple[int, Look]]] = {}
+    for index, looks in window:
+        for look in looks:
+            groups.setdefault(look.image.shape, []).append((index, look))
+    for shape, group in groups.items():
+        size = max(1, BATCH_PIXELS // shape[1:].numel())
+        yield from (group[start : start + size] for start in range(0, len(group), size))

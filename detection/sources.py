@@ -1,0 +1,101 @@
+"""What detect.py looks at: pictures, folders, patterns, videos and webcams, each named by one text."""
+
+import glob
+import os
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.errors import UserError
+
+#: Files a folder or a pattern is searched for. OpenCV reads no HEIC: such pictures are to be named, not passed over.
+PICTURE_SUFFIXES = {
+    ".avif", ".bmp", ".heic", ".heif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif",
+    ".tiff", ".webp",
+}
+VIDEO_SUFFIXES = {
+    ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
+    ".webm", ".wmv",
+}
+
+
+class Source(NamedTuple):
+    """One picture, video or webcam."""
+
+    place: Path | int  #: a file, or the number of a webcam
+    name: Path  #: relative to the folder that all sources lie in; no two sources have the same
+
+    @property
+    def is_webcam(self) -> bool:
+        return isinstance(self.place, int)
+
+    @property
+    def is_video(self) -> bool:
+        return isinstance(self.place, int) or self.place.suffix.lower() in VIDEO_SUFFIXES
+
+    def __str__(self) -> str:
+        if isinstance(self.place, int):
+            return f"webcam {self.place}"
+        # A name that is no UTF-8 can be written and printed so.
+        return self.place.as_posix().encode(errors="backslashreplace").decode()
+
+
+def find_sources(texts: list[str], results: Path | None = None) -> list[Source]:
+    """The sources that texts name, each once, in their order; those of one text in alphabetical order.
+
+    A text is the number of a webcam; a file, whatever its suffix; a folder, with all pictures and videos in it and in
+    the folders below, hidden ones left out; or a pattern with *, ? and [], and ** for any depth. Where `results` is a
+    folder below, it is left out: an earlier run put its drawings there. UserError where a text names nothing.
+    """
+    webcams = [text for text in texts if text.isascii() and text.isdigit()]
+    if webcams and len(texts) > 1:
+        raise UserError(f"{webcams[0]} is a webcam, which never ends: give it alone (./{webcams[0]} is the file)")
+    if webcams:
+        return [Source(int(webcams[0]), Path(f"webcam_{webcams[0]}"))]
+    folders, places = [], {}
+    for text in texts:
+        folder, paths = files_of(text, results)
+        folders.append(absolute(folder))
+        for path in paths:
+            places.setdefault(absolute(path), path)
+    # Names start below the folder all have in common: pictures of one name in two folders stay apart.
+    try:
+        common = Path(os.path.commonpath(folders))
+    except ValueError:
+        raise UserError("the sources lie on two drives: look at each drive in a run of its own") from None
+    return [Source(path, place.relative_to(common)) for place, path in places.items()]
+
+
+def files_of(text: str, results: Path | None) -> tuple[Path, list[Path]]:
+    """The folder a text speaks of, and the files; UserError where there are none."""
+    path = Path(text)
+    if os.path.isfile(text):
+        return path.parent, [path]
+    if os.path.isdir(text):
+        folder = path
+        paths = [file for file in path.rglob("*") if not is_hidden(file.relative_to(path))]
+        mistake = f"{text} holds no pictures and no videos"
+    else:
+        folder = Path(*takewhile(lambda part: not set(part) & set("*?["), path.parts[:-1]))
+        paths = [Path(file) for file in glob.glob(text, recursive=True)]
+        mistake = f"there is no {text}, and as a pattern it matches no picture and no video"
+    known = sorted(file for file in paths if is_known(file))
+    if results and absolute(folder) in absolute(results).parents:
+        known = [file for file in known if absolute(results) not in absolute(file).parents]
+    if not known:
+        raise UserError(f"{mistake}: give a picture, a folder, a pattern in quotes, a video or the number of a webcam")
+    return folder, known
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file or a folder on the way to it is hidden, as what a killed run leaves behind."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def is_known(path: Path) -> bool:
+    return path.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES and path.is_file()
+
+
+def absolute(path: Path) -> Path:
+    """Without `..`, so that equal places have equal paths; links are left as they are."""
+    return Path(os.path.abspath(path))

@@ -1,0 +1,78 @@
+"""From candidates to faces: threshold, suppression of overlaps, voting between looks."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou, nms
+
+from data.config import MIRRORED_LANDMARKS
+from detection.face_detector import Candidates
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """What of the candidates is kept; the lineage's numbers for measuring AP."""
+
+    confidence_threshold: float = 0.02
+    top_k: int = 5000
+    nms_threshold: float = 0.4
+    keep_top_k: int = 750
+
+
+class Detections(NamedTuple):
+    """Faces of one picture, best first, in pixels of the picture as given."""
+
+    boxes: np.ndarray  #: float32 [n, 4] xyxy
+    scores: np.ndarray  #: float32 [n] in 0..1
+    landmarks: np.ndarray  #: float32 [n, 5, 2]
+
+
+def above_threshold(candidates: Candidates, settings: DetectionSettings) -> Candidates:
+    """The best top_k candidates of one picture ([A, 4], [A], [A, 5, 2]) scored above the threshold, best first."""
+    kept = (candidates.scores > settings.confidence_threshold).nonzero()[:, 0]
+    best = candidates.scores[kept].argsort(descending=True, stable=True)[: settings.top_k]
+    return Candidates(*(field[kept[best]] for field in candidates))
+
+
+def suppress(candidates: Candidates, settings: DetectionSettings) -> Detections:
+    """The faces among the candidates of one picture ([A, 4], [A], [A, 5, 2]).
+
+    Suppression is torchvision's: a box goes where a better one that stays overlaps it by more than the threshold,
+    IoU of areas width * height, without the "+1" of the lineage's Python loop.
+    """
+    candidates = above_threshold(candidates, settings)
+    kept = nms(candidates.boxes, candidates.scores, settings.nms_threshold)[: settings.keep_top_k]
+    return Detections(*(field[kept].cpu().numpy() for field in candidates))
+
+
+def vote(candidates: Candidates, settings: DetectionSettings) -> Detections:
+    """The faces among the candidates of several looks at one picture, in its pixels.
+
+    As `suppress`; then each face's box and landmarks become the mean of the candidates that overlap it by more than
+    the threshold, weighed by their scores (box voting, Gidaris and Komodakis, ICCV 2015). Its score stays the best.
+    """
+    candidates = above_threshold(candidates, settings)
+    kept = nms(candidates.boxes, candidates.scores, settings.nms_threshold)[: settings.keep_top_k]
+    near = box_iou(candidates.boxes[kept], candidates.boxes) > settings.nms_threshold
+    near[torch.arange(len(kept), device=kept.device), kept] = True  # a box without area overlaps nothing, not itself
+    weights = near * candidates.scores
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    boxes = weights @ candidates.boxes
+    landmarks = (weights @ candidates.landmarks.flatten(1)).unflatten(1, (5, 2))
+    return Detections(boxes.cpu().numpy(), candidates.scores[kept].cpu().numpy(), landmarks.cpu().numpy())
+
+
+def rescale(candidates: Candidates, scales: tuple[float, float]) -> Candidates:
+    """Candidates found on a picture scaled by (y, x) factors, in the pixels of the picture itself."""
+    factors = candidates.boxes.new_tensor([1 / scales[1], 1 / scales[0]])
+    return Candidates(candidates.boxes * factors.repeat(2), candidates.scores, candidates.landmarks * factors)
+
+
+def mirror(candidates: Candidates, width: int) -> Candidates:
+    """Candidates found on a mirrored picture of `width` px, as they lie in the picture itself."""
+    x1, y1, x2, y2 = candidates.boxes.unbind(-1)
+    boxes = torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+    x, y = candidates.landmarks[..., MIRRORED_LANDMARKS, :].unbind(-1)
+    return Candidates(boxes, candidates.scores, torch.stack([width - x, y], dim=-1))

@@ -1,0 +1,65 @@
+"""A folder of detections, EVENT/NAME.txt each, that a run stopped at any moment goes on with."""
+
+import json
+import zipfile
+from pathlib import Path
+
+from detection.suppression import Detections
+from detection.validation import rows_of
+from utils.files import atomic_path
+
+#: What made the detections of a folder.
+STAMP = "made_by.json"
+
+
+class DetectionFolder:
+    """The detections of one detector by one protocol, one file a picture.
+
+    stamp: all that the detections depend on, in plain types. Files that another stamp made are removed: the
+    detections of two checkpoints never mix.
+    """
+
+    def __init__(self, folder: Path, names: list[str], stamp: dict):
+        self.folder = folder
+        self.names = names
+        stamp_path = folder / STAMP
+        if not stamp_path.is_file() or stamp_path.read_text(encoding="utf-8") != json.dumps(stamp, indent=1):
+            stamp_path.unlink(missing_ok=True)
+            for path in folder.glob("*/*.txt"):
+                path.unlink()
+            with atomic_path(stamp_path) as temporary:
+                temporary.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
+
+    def path(self, name: str) -> Path:
+        """The file of picture EVENT/NAME.jpg."""
+        return self.folder / Path(name).with_suffix(".txt")
+
+    def unfinished(self) -> list[str]:
+        """Names of the pictures without a file, or without a detection in it.
+
+        The latter are few, and those among them that cannot be read are to be named by every run.
+        """
+        return [name for name in self.names if not self.path(name).is_file() or is_empty(self.path(name))]
+
+    def write(self, name: str, detections: Detections | None) -> None:
+        """Name of the picture, number of faces, then a line `x y width height score` each, in pixels."""
+        stem = Path(name).stem
+        rows = rows_of(detections)
+        lines = [stem, str(len(rows)), *(f"{x:.2f} {y:.2f} {w:.2f} {h:.2f} {score:.6f}" for x, y, w, h, score in rows)]
+        with atomic_path(self.path(name)) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def pack(self) -> Path:
+        """A zip of the EVENT/NAME.txt files beside the folder, as the official server takes a submission."""
+        archive = self.folder.with_name(f"{self.folder.name}.zip")
+        with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in self.names:
+                packed.write(self.path(name), self.path(name).relative_to(self.folder).as_posix())
+        return archive
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a file of detections has none: it says so, or a power cut left nothing in it."""
+    with path.open(encoding="utf-8") as file:
+        file.readline()
+        return file.readline().strip() in ("", "0")

@@ -1,0 +1,147 @@
+"""One optimiser step: from a batch of the loader to moved weights. Nothing in it waits for the device."""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.profiler import record_function
+
+from data.loader import Batch
+from data.mixing import mix_batch
+from data.pixels import normalize
+from layers.criterion import Criterion
+from layers.matcher import Assignment, assign
+from training.ema import WeightAverage
+from utils import distributed
+
+#: What a step goes through, as profilers and benchmark.py --train name it.
+PHASES = ("mixing", "assignment", "student", "teacher", "losses", "backward", "optimizer")
+
+
+@dataclass
+class TrainingStep:
+    """All that one step needs beside its batch.
+
+    model is a Trainee, in DistributedDataParallel where there are several processes. anchors: [A, 4] cxcywh in pixels,
+    those of the training pictures. `parts` is the number of parts in which a process goes through its share of the
+    batch, as if it were one: BatchNorm and the statistics of feature distillation alone are those of each part.
+    Both networks compute in `precision` where it can be trusted (torch.autocast), the losses in float32.
+    """
+
+    model: nn.Module
+    teacher: nn.Module | None
+    criterion: Criterion
+    optimizer: Optimizer
+    average: WeightAverage
+    anchors: Tensor
+    precision: torch.dtype = torch.float32
+    parts: int = 1
+    clip_grad: float = math.inf
+    cutmix_prob: float = 0.0
+    mixup_alpha: float = 0.0
+    #: Entered for each of PHASES; a profiler shows them by these names.
+    phase: Callable[[str], AbstractContextManager] = record_function
+
+    def __call__(
+        self, batch: Batch, generator: torch.Generator, mixes: bool, measure_gradients: bool = False
+    ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """Move the weights by one batch, which is on the device, its pictures mixed or not, as a CPU generator draws.
+
+        Returns the unweighted terms of the loss over this process's share, the norm of the whole gradient before it is
+        clipped, and the gradient norms that task and teacher send into the neck, where asked for; all on the device.
+        """
+        images, assignment = self.prepare(batch, generator, mixes)
+        losses, gradients = self.backward(images, assignment, measure_gradients)
+        with self.phase("optimizer"):
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.average.update()
+        return losses, norm, gradients
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch, generator: torch.Generator, mixes: bool) -> tuple[Tensor, Assignment]:
+        """The pictures as the networks take them, [B, 3, S, S], and what their anchors learn."""
+        images, targets = batch.images, batch.targets
+        with self.phase("mixing"):
+            if mixes:
+                images, targets = mix_batch(images, targets, generator, self.cutmix_prob, self.mixup_alpha)
+            images = normalize(images)
+        with self.phase("assignment"):
+            return images, assign(targets, self.anchors, len(images))
+
+    def backward(
+        self, images: Tensor, assignment: Assignment, measure_gradients: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Forward and backward over a process's share of the batch; see __call__ for what is returned."""
+        normalizer = distributed.sum_over_processes(assignment.weights.sum()) / distributed.world_size()
+        normalizer = normalizer.clamp(min=1)
+        size = len(images) // self.parts
+        sums: dict[str, Tensor] = {}
+        gradients: dict[str, Tensor] = {}
+        for start in range(0, len(images), size):
+            is_last = start + size >= len(images)
+            wait = is_last or not isinstance(self.model, DistributedDataParallel)
+            with nullcontext() if wait else self.model.no_sync():
+                losses, features = self._losses(
+                    images[start : start + size], assignment.pictures(start, start + size), normalizer
+                )
+                if measure_gradients and start == 0 and self.teacher is not None:
+                    gradients["task_gradient"] = gradient_norm(self.criterion.task(losses), features)
+                    gradients["distillation_gradient"] = gradient_norm(self.criterion.distillation(losses), features)
+                with self.phase("backward"):
+                    self.criterion.total(losses).backward()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach()
+        return sums, gradients
+
+    def _losses(
+        self, images: Tensor, assignment: Assignment, normalizer: Tensor
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """The terms of one part, and the student's neck outputs."""
+        with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+            with self.phase("student"):
+                outputs, projected = self.model(images)
+            with self.phase("teacher"), torch.no_grad():
+                taught = self.teacher(images) if self.teacher is not None else None
+        with self.phase("losses"):
+            losses = self.criterion(
+                outputs, projected, taught, assignment, self.anchors, normalizer, share=1 / self.parts
+            )
+        return losses, outputs.features
+
+
+def choose_precision(name: str | None, device: torch.device) -> torch.dtype:
+    """float32 or bfloat16 by name; None is bfloat16 on a GPU that computes in it by itself, float32 elsewhere."""
+    if name is not None:
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    computes = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if computes else torch.float32
+
+
+def compile_networks(student: nn.Module, teacher: nn.Module | None, device: torch.device) -> str | None:
+    """Have torch.compile fuse both networks, in place; names of parameters stay as they are.
+
+    Compiling happens at the first step. Returns None, or why nothing is compiled here.
+    """
+    try:
+        probe = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.LeakyReLU()).to(device)
+        torch.compile(probe)(torch.zeros(2, 3, 8, 8, device=device)).sum().backward()
+    except Exception as error:  # each missing piece (a C++ compiler, Triton, a GPU too old) raises its own type
+        return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    for network in (student, teacher):
+        if network is not None:
+            network.compile(dynamic=False)  # all batches of a run have one shape
+    return None
+
+
+def gradient_norm(loss: Tensor, features: tuple[Tensor, ...]) -> Tensor:
+    """Norm of the gradient a loss sends into the neck's outputs, a scalar."""
+    gradients = torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True)
+    norms = [gradient.float().norm() for gradient in gradients if gradient is not None]
+    return torch.stack(norms).norm() if norms else loss.new_zeros(())
