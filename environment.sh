@@ -9,4 +9,11 @@ if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
     # shellcheck disable=SC1091
     source .venv/bin/activate
 fi
-python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+# pip takes seconds to find that there is nothing to do, and a network.
+if ! missing=$(python -m utils.installed); then
+    echo "installing into ${VIRTUAL_ENV:-${CONDA_PREFIX:-}}: ${missing//$'\n'/, }"
+    case $missing in
+        *torch*) echo "PyTorch from PyPI brings CUDA along, about 6 GB; README.md has the smaller way without a GPU" ;;
+    esac
+    python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+fi

@@ -123,7 +123,7 @@ def write_package(network: nn.Module, precision: list[Row], options: Namespace) 
         def start(name: str) -> Path:
             return files.enter_context(atomic_path(options.output_folder / name))
 
-        def describe(suffix: str, use: str) -> PackageFile | None:
+        def entry(suffix: str, use: str) -> PackageFile | None:
             return PackageFile(stem + suffix, use, paths[suffix].stat().st_size, times.get(suffix))
 
         stem = f"featherface_{detector.name}_deployment"
@@ -141,10 +141,10 @@ def write_package(network: nn.Module, precision: list[Row], options: Namespace) 
         paths[".pth"] = start(f"{stem}.pth")
         torch.save(deployment_state(network, detector.parameter_count, precision), paths[".pth"])
 
-        package.weights = describe(".pth", "weights for PyTorch")
-        package.graph = describe(".onnx", "boxes, scores and landmarks of every anchor")
-        package.suppressed = describe("_nms.onnx", "with suppression inside") if options.nms else None
-        package.quantized = describe("_int8.onnx", "with 8-bit convolutions") if options.int8 else None
+        package.weights = entry(".pth", "weights for PyTorch")
+        package.graph = entry(".onnx", "boxes, scores and landmarks of every anchor")
+        package.suppressed = entry("_nms.onnx", "with suppression inside") if options.nms else None
+        package.quantized = entry("_int8.onnx", "with 8-bit convolutions") if options.int8 else None
         start(PAGE).write_text(write_page(package), encoding="utf-8")
     return package
 

@@ -104,7 +104,7 @@ def main() -> None:
             if is_test:
                 print(f"for the official server: {folder.pack()}")
             precision = precision_of_folder(folder.folder, truth) if truth else {}
-            rows.append(describe(name, detector, options.dataset_folder, protocol, settings) | precision)
+            rows.append(protocol_columns(name, detector, options.dataset_folder, protocol, settings) | precision)
         times = time_pictures(list(detectors.values()), picture_paths(names, options), protocol, settings, device)
         for row, milliseconds in zip(rows[started:], times):
             row["ms/picture"] = milliseconds
@@ -154,7 +154,7 @@ def run_detector(detector: nn.Module, folder: DetectionFolder, options, protocol
         print(f"warning: cannot read {path}, it got no detections")
 
 
-def describe(name: str, detector: nn.Module, dataset: Path, protocol: str, settings: DetectionSettings) -> dict:
+def protocol_columns(name: str, detector: nn.Module, dataset: Path, protocol: str, settings: DetectionSettings) -> dict:
     """The columns of a row that say what was measured, and how."""
     votes = len(PROTOCOLS[protocol].factors(1, 1)) > 1 or PROTOCOLS[protocol].flip
     return {

@@ -10,7 +10,11 @@ if defined CONDA_PREFIX goto install
 if not exist .venv\Scripts\activate.bat python -m venv .venv || exit /b 2
 call .venv\Scripts\activate.bat || exit /b 2
 :install
+python -m utils.installed > nul && goto start
+echo installing what requirements.txt names (PyTorch from PyPI brings CUDA along, about 6 GB;
+echo README.md has the smaller way without a GPU)
 python -m pip install --quiet --disable-pip-version-check -r requirements.txt || exit /b 2
+:start
 
 if not "%~1"=="--demo" goto train
 python demo.py

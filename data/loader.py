@@ -1,8 +1,8 @@
 """The training loader: records and pictures -> augmented samples -> batches on the device.
 
-What a sample shows is planned from its labels and the size of its picture (data/augment.py), before anything is decoded.
-Loader processes then fill uint8 batches (data/pixels.py), or, where the pictures lie on the device, hand over the plans;
-the training process cuts there, and recolours.
+What a sample shows is planned from its labels and the size of its picture (data/augment.py), before anything is
+decoded. Loader processes then fill uint8 batches (data/pixels.py), or, where the pictures lie on the device, hand over
+the plans; the training process cuts there, and recolours.
 """
 
 import copy

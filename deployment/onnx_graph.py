@@ -63,7 +63,7 @@ def export_graph(detector: FaceDetector, float_input: bool) -> ModelProto:
 
 
 def add_suppression(graph: ModelProto, settings: DetectionSettings) -> ModelProto:
-    """A graph of `export_graph` that ends with FACES: picture by picture, best first, as detection.suppression.suppress.
+    """A graph of `export_graph` that ends with FACES: picture by picture, best first, as `suppress` gives them.
 
     Only `settings.top_k` is left out: all candidates above the threshold take part.
     """
@@ -172,14 +172,14 @@ def check_graph(path: Path, detector: FaceDetector) -> tuple[float, float]:
 
 
 def check_suppression(suppressed: Path, plain: Path, settings: DetectionSettings) -> None:
-    """Compare a graph with suppression with detection.suppression after the graph without; UserError where they differ."""
+    """Compare a graph with suppression with `suppress` after the graph without; UserError where they differ."""
     session, graph = open_session(suppressed, torch.device("cpu")), OnnxDetector(plain)
     for size in CHECKED_SIZES:
         images = _check_pictures(*size)
         [faces] = run_session(session, images)
         expected = faces_of(graph(images), settings)
         if faces.shape != expected.shape or not np.allclose(faces, expected, rtol=0, atol=PIXEL_TOLERANCE):
-            raise UserError("suppression in the graph keeps other faces than detection/suppression.py: nothing is written")
+            raise UserError("suppression in the graph keeps other faces than PyTorch's: nothing is written")
 
 
 def faces_of(batch: Candidates, settings: DetectionSettings) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A detector rewritten for ONNX Runtime on a CPU, with the same outputs; what PyTorch gains from is in detection/fold.py.
+"""A detector rewritten for ONNX Runtime on a CPU, with the same outputs; detection/fold.py has what PyTorch gains from.
 
 Why pictures are cut into halves: ONNX Runtime keeps maps in blocks of channels, 16 where the CPU has AVX-512, 8 with
 AVX2. The first two maps of MobileNetV1 x0.25 have 8 channels at half the picture's sides. In blocks of 16 half of every

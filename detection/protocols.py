@@ -1,7 +1,7 @@
 """The test protocols: at which sizes a picture is looked at, and how the looks are joined.
 
-AP means nothing without its protocol: one checkpoint of SCRFD-0.5GF scores 68.51 on WIDER FACE hard at a longer side of 640
-px and 82.03 at the pictures' own size (README of insightface's detection/scrfd).
+AP means nothing without its protocol: one checkpoint of SCRFD-0.5GF scores 68.51 on WIDER FACE hard at a longer side of
+640 px and 82.03 at the pictures' own size (README of insightface's detection/scrfd).
 """
 
 from collections.abc import Callable

@@ -13,7 +13,7 @@ from detection.face_detector import Candidates
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """What of the candidates is kept; the lineage's numbers for measuring AP."""
+    """What of the candidates is kept; the numbers of RetinaFace's PyTorch code for measuring AP."""
 
     confidence_threshold: float = 0.02
     top_k: int = 5000
@@ -40,7 +40,7 @@ def suppress(candidates: Candidates, settings: DetectionSettings) -> Detections:
     """The faces among the candidates of one picture ([A, 4], [A], [A, 5, 2]).
 
     Suppression is torchvision's: a box goes where a better one that stays overlaps it by more than the threshold,
-    IoU of areas width * height, without the "+1" of the lineage's Python loop.
+    IoU of areas width * height, without the "+1" of the Python loops of older detectors.
     """
     candidates = above_threshold(candidates, settings)
     kept = nms(candidates.boxes, candidates.scores, settings.nms_threshold)[: settings.keep_top_k]

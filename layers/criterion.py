@@ -12,7 +12,7 @@ from layers.matcher import Assignment
 from layers.multibox_loss import multibox_loss
 from layers.outputs import FaceOutputs
 
-#: The box loss counts twice, as in the lineage.
+#: The box loss counts twice, as in RetinaFace's PyTorch code and all that descends from it.
 TASK_WEIGHTS = {"box": 2.0, "class": 1.0, "landmark": 1.0}
 TEACHER_TERMS = ("kd_class", "kd_box", "kd_landmark")
 

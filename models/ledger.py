@@ -7,9 +7,6 @@ from torch import Tensor, nn
 
 from models.featherface_v1 import DeformableConv
 
-#: The parts of a detector in the order of its pass; a detector may lack some.
-BLOCKS = ("backbone", "backbone_attention", "neck", "neck_attention", "context", "mix", "heads")
-
 
 class Cost(NamedTuple):
     parameters: int
@@ -17,21 +14,22 @@ class Cost(NamedTuple):
 
 
 def measure(model: nn.Module, height: int, width: int) -> dict[str, Cost]:
-    """Trainable parameters and multiply-adds of each block for one picture of height x width pixels.
+    """Trainable parameters and multiply-adds of each child of the model, for one picture of height x width pixels.
 
     Counted are convolutions, linear layers and the sampling of deformable ones; BatchNorm (which folds into its
     convolution), activations, pooling, resizing and elementwise products are not. `model` must be in eval mode.
     """
-    multiply_adds = dict.fromkeys(BLOCKS, 0)
+    blocks = {name: block for name, block in model.named_children() if any(True for _ in block.parameters())}
+    multiply_adds = dict.fromkeys(blocks, 0)
     hooks = []
-    for block in BLOCKS:
+    for name, block in blocks.items():
 
-        def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, block: str = block) -> None:
-            multiply_adds[block] += _multiply_adds(module, output)
+        def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
+            multiply_adds[name] += _multiply_adds(module, output)
 
         hooks += [
             module.register_forward_hook(count)
-            for module in _block(model, block).modules()
+            for module in block.modules()
             if isinstance(module, nn.Conv2d | nn.Linear | DeformableConv)
         ]
     try:
@@ -41,7 +39,8 @@ def measure(model: nn.Module, height: int, width: int) -> dict[str, Cost]:
         for hook in hooks:
             hook.remove()
     return {
-        block: Cost(sum(p.numel() for p in _block(model, block).parameters()), multiply_adds[block]) for block in BLOCKS
+        name: Cost(sum(parameter.numel() for parameter in block.parameters()), multiply_adds[name])
+        for name, block in blocks.items()
     }
 
 
@@ -51,29 +50,28 @@ def total(costs: dict[str, Cost]) -> Cost:
 
 
 def format_ledger(costs: dict[str, dict[str, Cost]], height: int, width: int) -> str:
-    """A table of the costs of two detectors side by side, {name: costs}, the larger one first."""
-    (large, large_costs), (small, small_costs) = costs.items()
+    """A table of the costs of detectors side by side, {name: costs}; below, each against the first."""
     lines = [
         f"Parameters and multiply-adds (millions) at {height} x {width} pixels",
-        f"{'block':20}{large + ' params':>14}{large + ' MMAdds':>14}{small + ' params':>14}{small + ' MMAdds':>14}",
+        f"{'block':20}" + "".join(f"{name + ' params':>14}{name + ' MMAdds':>14}" for name in costs),
     ]
-    for block in BLOCKS:
-        lines.append(_row(block.replace("_", " "), large_costs[block], small_costs[block]))
-    large_total, small_total = total(large_costs), total(small_costs)
-    lines.append(_row("total", large_total, small_total))
-    for quantity in Cost._fields:
-        before, after = getattr(large_total, quantity), getattr(small_total, quantity)
-        lines.append(f"{quantity.replace('_', '-')}: reduced by {1 - after / before:.1%}, {before / after:.2f} times")
+    for block in dict.fromkeys(block for blocks in costs.values() for block in blocks):
+        lines.append(_row(block.replace("_", " "), *(blocks.get(block, Cost(0, 0)) for blocks in costs.values())))
+    totals = {name: total(blocks) for name, blocks in costs.items()}
+    lines.append(_row("total", *totals.values()))
+    (first, large), *others = totals.items()
+    for name, small in others:
+        against = f", {name} against {first}" if len(others) > 1 else ""
+        for quantity in Cost._fields:
+            before, after = getattr(large, quantity), getattr(small, quantity)
+            title = f"{quantity.replace('_', '-')}{against}"
+            lines.append(f"{title}: reduced by {1 - after / before:.1%}, {before / after:.2f} times")
     return "\n".join(lines)
 
 
 def _row(label: str, *costs: Cost) -> str:
     cells = (f"{cost.parameters:>14,}{cost.multiply_adds / 1e6:>14.1f}" for cost in costs)
     return f"{label:20}{''.join(cells)}"
-
-
-def _block(model: nn.Module, block: str) -> nn.Module:
-    return getattr(model, block, nn.Identity())
 
 
 def _multiply_adds(module: nn.Module, output: Tensor) -> int:

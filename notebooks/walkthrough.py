@@ -15,8 +15,8 @@ RESULTS = Path("results/v2")
 
 #: Flags of the recipe that a reader of the notebook should see, with train_v2.py's own defaults.
 SHOWN = (
-    "epochs", "batch_size", "image_size", "lr", "warmup_epochs", "temperature", "alpha", "feature_weight", "mixup_alpha",
-    "cutmix_prob", "dropblock_prob", "dropblock_size", "eval_every", "save_every",
+    "epochs", "batch_size", "image_size", "lr", "warmup_epochs", "temperature", "alpha", "feature_weight",
+    "mixup_alpha", "cutmix_prob", "dropblock_prob", "dropblock_size", "eval_every", "save_every",
 )
 RECIPE = {name: value for name, value in vars(parse_args(arguments=[])).items() if name in SHOWN}
 
@@ -83,8 +83,8 @@ def files_needed(config: dict) -> list[str]:
         data / "train" / "images": FOLDER_HELP,
         data / "val" / "wider_val.txt": FOLDER_HELP,
         data / "val" / "ground_truth": FOLDER_HELP,
-        Path(config["teacher"]): "published as FeatherNetB_se.pth at https://github.com/dohun-mat/FeatherFace; or train "
-                                 "one: python train_v2.py --model v1 --teacher_model none --save_folder weights/v1/",
+        Path(config["teacher"]): "published as FeatherNetB_se.pth at https://github.com/dohun-mat/FeatherFace; or "
+                                 "train one: python train_v2.py --model v1 --teacher_model none --save_folder weights/v1/",
         Path("weights/mobilenetV1X0.25_pretrain.tar"): "only for --init_backbone imagenet: "
                                                        "https://github.com/biubug6/Pytorch_Retinaface",
     }

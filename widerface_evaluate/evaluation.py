@@ -42,6 +42,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -231,7 +232,7 @@ def plot_curves(curves: dict[str, dict[str, Curve]], folder: Path) -> None:
             axes.plot(curve.recall[drawn], curve.precision[drawn], label=f"{name}  AP {curve.ap:.4f}")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower left")
-        write_whole(folder / f"precision_recall_{subset}.png", lambda path: figure.savefig(path, dpi=150))
+        write_whole(folder / f"precision_recall_{subset}.png", partial(figure.savefig, dpi=150))
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:

@@ -168,7 +168,7 @@ def in_order(predictions: Predictions, ground_truth: GroundTruth) -> list[np.nda
         detections = np.asarray(predictions[picture], dtype=np.float64)
         if detections.ndim != 2 or detections.shape[1] != 5:
             raise InputError(f"predictions for {place}: the array is {list(detections.shape)}, should be [n, 5]")
-        check_detections(detections, lambda row: f"predictions for {place}, row {row}")
+        check_detections(detections, lambda row, place=place: f"predictions for {place}, row {row}")
         ordered.append(detections)
     return ordered
 
