@@ -84,7 +84,7 @@ def read_labels(label_path: str | Path) -> tuple[list[Record], LabelReport]:
     labels = _read_file(label_path, report)
     if not labels.names:
         raise UserError(f"{label_path} names no picture: a picture is a line '# EVENT/NAME.jpg'; {LAYOUT}")
-    missing = _missing_pictures(labels.names, images)
+    missing = missing_pictures(labels.names, images)
     if len(missing) == len(labels.names):
         first = images / next(iter(labels.names))
         raise UserError(f"none of the {len(missing)} pictures of {label_path} is there, not even {first}; {LAYOUT}")
@@ -193,7 +193,7 @@ def _check_landmarks(
     return landmarks, has_landmarks
 
 
-def _missing_pictures(names: Iterable[str], images: Path) -> set[str]:
+def missing_pictures(names: Iterable[str], images: Path) -> set[str]:
     """The pictures that are not there. Folders are listed once: thousands of queries are slow on network disks."""
     listings: dict[str, set[str]] = {}
     missing = set()
