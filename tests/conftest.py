@@ -23,8 +23,8 @@ def drawn_set(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def validation_set(drawn_set):
-    """Four drawn pictures with their ground truth."""
-    return drawn_set(1, 4) / "val"
+    """Eight drawn pictures with their ground truth."""
+    return drawn_set(1, 8) / "val"
 
 
 @pytest.fixture(scope="session")

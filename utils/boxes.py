@@ -32,6 +32,13 @@ def iou_matrix(a: Tensor, b: Tensor) -> Tensor:
     return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
+def matching_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of matching rows, [..., 4] each -> [...] in 0..1; 0 where both areas are 0."""
+    intersection = _rectangle(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
+    union = area(a) + area(b) - intersection
+    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
 def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     """GIoU of matching rows, [..., 4] each -> [...] in (-1, 1] (Rezatofighi et al., CVPR 2019).
 

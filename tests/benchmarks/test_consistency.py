@@ -50,6 +50,6 @@ def test_pictures_of_any_folder_are_found_and_evenly_thinned(tmp_path, validatio
     (tmp_path / "notes.txt").write_text("no picture")
     assert [path.stem for path in find_pictures(tmp_path)] == [str(index) for index in range(10)]
     assert [path.stem for path in find_pictures(tmp_path, 4)] == ["0", "2", "5", "7"]
-    assert len(find_pictures(validation_set, 60)) == 4
+    assert len(find_pictures(validation_set, 60)) == 8
     with pytest.raises(UserError, match="no pictures in"):
         find_pictures(tmp_path / "nowhere")

@@ -96,6 +96,45 @@ def test_without_a_compiler_the_reason_is_one_line(monkeypatch):
     assert compile_networks(build_model("v2"), None, CPU) == "no compiler"
 
 
+#: Operations of autograd that read from the device in their backward pass: they count zeros, or faces, on the host.
+WAITING = {"ProdBackward0", "ProdBackward1", "CumprodBackward0", "MaskedSelectBackward0", "NonzeroBackward0"}
+
+
+def test_no_loss_waits_for_a_gpu_in_its_backward_pass(make_step, batch, monkeypatch):
+    """The names of all nodes behind the total, seen without a GPU."""
+    nodes = set()
+
+    def collect(total):
+        waiting = [total.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node is not None and node not in nodes:
+                nodes.add(node)
+                waiting.extend(following for following, _ in node.next_functions)
+
+    monkeypatch.setattr(torch.Tensor, "backward", collect)
+    gradients_of(make_step(), batch)
+    names = {node.name() for node in nodes}
+    assert {"ClampBackward1", "ConvolutionBackward0"} <= names
+    assert not names & WAITING
+
+
+def test_a_step_reads_nothing_from_its_device(batch):
+    """On PyTorch's device without data every reading is an error, of a value or of a size that depends on values."""
+    nowhere = torch.device("meta")
+    trainee = Trainee(build_model("v2"), build_model("v2")).to(nowhere)
+    step = TrainingStep(
+        trainee, build_model("v2").eval().to(nowhere), Criterion(True, 0.7, 0.1, 4.0), optimizer=None, average=None,
+        anchors=make_anchors(64, 64, nowhere), cutmix_prob=0.5, mixup_alpha=0.2,
+    )
+    batch = batch._replace(images=batch.images.to(nowhere), targets=batch.targets.to(nowhere))
+    losses, gradients = step.backward(*step.prepare(batch, torch.Generator(), mixes=True), measure_gradients=True)
+    nn.utils.clip_grad_norm_(trainee.parameters(), 10.0)
+    assert set(losses) == set(step.criterion.weights) and len(gradients) == 2
+    with pytest.raises(Exception, match="meta"):
+        losses["box"].item()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_step_on_a_gpu_never_waits_for_it(make_step, batch):
     step = make_step(precision=torch.bfloat16, cutmix_prob=0.5, mixup_alpha=0.2)
