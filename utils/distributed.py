@@ -1,6 +1,8 @@
 """One process a GPU: start them, find one's place among them, add numbers up over them."""
 
+import logging
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Callable
@@ -8,9 +10,9 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import UserError
 
@@ -67,8 +69,9 @@ def launch(main: Callable, options, processes: int) -> None:
     """Run main(options) in `processes` processes of this machine under torch's elastic launcher.
 
     main must be importable by name. For several machines the script is started with torchrun instead. Raises
-    UserError where a process stopped; the process has said why.
+    UserError where a process stopped; the process has said why. KeyboardInterrupt where a person stops them.
     """
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # processes say themselves why they end
     configuration = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -82,6 +85,10 @@ def launch(main: Callable, options, processes: int) -> None:
         elastic_launch(configuration, _run)(main, options)
     except ChildFailedError:
         raise UserError("a training process stopped, its own message is above; the others were ended") from None
+    except SignalException as signal_sent:  # the launcher's own form of it, whichever process was told first
+        if signal_sent.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        sys.exit(128 + signal_sent.sigval)
 
 
 def _run(main: Callable, options) -> None:
@@ -91,6 +98,8 @@ def _run(main: Callable, options) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # the process that launched this one has it too, and says what to do
+        sys.exit(128 + signal.SIGINT)
 
 
 def join(devices: list[torch.device]) -> torch.device:
@@ -141,12 +150,29 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def share_gradients(module: nn.Module) -> nn.Module:
-    """The module, whose backward pass averages its gradients over all processes where there are several."""
+def share_start(module: nn.Module) -> None:
+    """Give parameters and buffers the values they have in the first process, on each of them."""
+    if dist.is_initialized():
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Replace every gradient by its mean over all processes, all in one exchange: they are a megabyte in all.
+
+    A parameter without a gradient takes part with zeros. BatchNorm statistics stay those of each process.
+    """
     if not dist.is_initialized():
-        return module
-    # Each process keeps its own BatchNorm statistics, of which those of the first are saved: nothing to send around.
-    return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    total = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    dist.all_reduce(total)
+    means = (total / dist.get_world_size()).split([parameter.numel() for parameter in parameters])
+    gradients = [parameter.grad for parameter in parameters]
+    torch._foreach_copy_(gradients, [mean.view_as(gradient) for mean, gradient in zip(means, gradients)])
 
 
 def wait_for_all() -> None:
