@@ -8,11 +8,12 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.errors import UserError
+from utils.errors import UserError, exit_code
 
 
 def parse_devices(text: str) -> list[torch.device]:
@@ -80,17 +81,16 @@ def launch(main: Callable, options, processes: int) -> None:
     )
     try:
         elastic_launch(configuration, _run)(main, options)
+    except SignalException:  # Ctrl-C; the processes have got it too
+        raise KeyboardInterrupt from None
     except ChildFailedError:
         raise UserError("a training process stopped, its own message is above; the others were ended") from None
 
 
 def _run(main: Callable, options) -> None:
     # Not run_script: the launcher waits for this function to return.
-    try:
-        main(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    if code := exit_code(lambda: main(options)):
+        sys.exit(code)
 
 
 def join(devices: list[torch.device]) -> torch.device:
