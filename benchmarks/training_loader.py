@@ -27,7 +27,7 @@ from data.augment import training_augmentations
 from data.config import CACHES, DEVICE, FILES, RAM
 from data.drawn.demo_set import write_demo_set
 from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
-from data.picture_files import read_picture
+from data.picture_files import encode_picture, read_picture
 from data.pictures import open_pictures
 from data.widerface import Record, read_labels
 from utils.arguments import ArgumentParser, number
@@ -69,7 +69,10 @@ def _scale(record: Record, longer_side: int, path: Path) -> Record:
     factor = longer_side / max(picture.shape[:2])
     interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     resized = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=interpolation)
-    cv2.imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tofile(path)
+    data = encode_picture(resized, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if data is None:
+        raise UserError(f"--longer_side {longer_side} is more than a JPEG holds")
+    path.write_bytes(data)
     return replace(record, path=str(path), boxes=record.boxes * factor, landmarks=record.landmarks * factor)
 
 

@@ -144,6 +144,8 @@ def _read_file(path: Path, report: LabelReport) -> _LabelFile:
 
 def _read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 file, with or without a byte order mark; other bytes become replacement characters."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is no ordinary file; {LAYOUT}")
     try:
         return path.read_bytes().decode("utf-8-sig", errors="replace").split("\n")
     except OSError as error:
