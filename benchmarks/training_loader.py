@@ -33,6 +33,7 @@ from data.widerface import Record, read_labels
 from utils.arguments import ArgumentParser, number
 from utils.distributed import parse_devices
 from utils.errors import UserError, run_script
+from utils.files import check_folder_is_writable
 from utils.tables import Row, print_table, write_table
 
 #: How many times as fast as the lineage's this project wants our loader to be, both on one core.
@@ -185,6 +186,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
 
 def main() -> None:
     options = parse_args()
+    check_folder_is_writable(options.output_folder)
     with tempfile.TemporaryDirectory() as folder:
         records = choose_records(options.training_dataset, options.pictures, options.longer_side, Path(folder))
         device = parse_devices(options.gpu)[0]

@@ -1,6 +1,8 @@
 """One process a GPU: start them, find one's place among them, add numbers up over them."""
 
+import logging
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Callable
@@ -79,6 +81,8 @@ def launch(main: Callable, options, processes: int) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
+    for name in ("agent.server.api", "multiprocessing.api"):  # they warn of what is told below
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.ERROR)
     try:
         elastic_launch(configuration, _run)(main, options)
     except SignalException:  # Ctrl-C; the processes have got it too
@@ -89,6 +93,7 @@ def launch(main: Callable, options, processes: int) -> None:
 
 def _run(main: Callable, options) -> None:
     # Not run_script: the launcher waits for this function to return.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once; the launcher says so, for all of them
     if code := exit_code(lambda: main(options)):
         sys.exit(code)
 
