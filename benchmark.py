@@ -50,6 +50,7 @@ from detection.protocols import PROTOCOLS
 from utils.arguments import ArgumentParser, number
 from utils.distributed import parse_devices
 from utils.errors import run_script
+from utils.files import check_folder_is_writable
 from utils.tables import print_table, write_table
 
 #: Pictures that set the ranges of 8 bits.
@@ -90,6 +91,7 @@ def main() -> None:
         measure_training([argument for argument in sys.argv[1:] if argument != "--train"])
         return
     options = parse_args()
+    check_folder_is_writable(options.output_folder)
     torch.set_num_threads(options.threads)
     if options.evaluation_loop:
         measure_evaluation_loop(options)

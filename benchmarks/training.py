@@ -19,7 +19,7 @@ from training.flags import parse_args as parse_training_flags
 from training.step import TrainingStep, choose_precision
 from utils.arguments import ArgumentParser, number
 from utils.distributed import parse_devices
-from utils.files import atomic_path
+from utils.files import atomic_path, check_folder_is_writable
 from utils.tables import Row, print_table, write_table
 
 #: Steps in the trace of --profile.
@@ -49,6 +49,8 @@ def parse_args(arguments: list[str]) -> tuple[Namespace, Namespace]:
 def measure_training(arguments: list[str]) -> None:
     """Print and write the three tables. UserError as train_v2.py."""
     own, training = parse_args(arguments)
+    for folder in [own.output_folder] + [own.profile.parent] * bool(own.profile):
+        check_folder_is_writable(folder)
     device = parse_devices(training.gpu)[0]
     with tempfile.TemporaryDirectory() as folder:
         pictures = own.batches * training.batch_size

@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from utils.errors import UserError
+from utils.errors import UserError, exit_code
 
 
 def parse_devices(text: str) -> list[torch.device]:
@@ -71,7 +71,6 @@ def launch(main: Callable, options, processes: int) -> None:
     main must be importable by name. For several machines the script is started with torchrun instead. Raises
     UserError where a process stopped; the process has said why. KeyboardInterrupt where a person stops them.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # processes say themselves why they end
     configuration = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -81,25 +80,23 @@ def launch(main: Callable, options, processes: int) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
+    for name in ("agent.server.api", "multiprocessing.api"):  # they warn of what is told below
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.ERROR)
     try:
         elastic_launch(configuration, _run)(main, options)
+    except SignalException as told:  # the processes have got it too
+        if told.sigval != signal.SIGINT:
+            sys.exit(128 + told.sigval)
+        raise KeyboardInterrupt from None
     except ChildFailedError:
         raise UserError("a training process stopped, its own message is above; the others were ended") from None
-    except SignalException as signal_sent:  # the launcher's own form of it, whichever process was told first
-        if signal_sent.sigval == signal.SIGINT:
-            raise KeyboardInterrupt from None
-        sys.exit(128 + signal_sent.sigval)
 
 
 def _run(main: Callable, options) -> None:
     # Not run_script: the launcher waits for this function to return.
-    try:
-        main(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:  # the process that launched this one has it too, and says what to do
-        sys.exit(128 + signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once; the launcher says so, for all of them
+    if code := exit_code(lambda: main(options)):
+        sys.exit(code)
 
 
 def join(devices: list[torch.device]) -> torch.device:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files import output_errors
 
 #: Where in the file the lock lies: behind what is written there, which others can read that way on Windows too.
 PLACE = 2**30
@@ -20,7 +21,8 @@ def folder_lock(folder: Path, name: str) -> Iterator[None]:
     UserError where another process holds it. A file left behind by a killed process is no lock.
     """
     path = folder / name
-    file = _open_locked(path)
+    with output_errors(path):
+        file = _open_locked(path)
     try:
         os.write(file, f"process {os.getpid()} on {platform.node()}\n".encode())
         yield
