@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from utils.errors import UserError, exit_code
+from utils.errors import STOPPED, UserError, exit_code
 
 
 def parse_devices(text: str) -> list[torch.device]:
@@ -87,15 +87,21 @@ def launch(main: Callable, options, processes: int) -> None:
     except SignalException as told:  # the processes have got it too
         if told.sigval != signal.SIGINT:
             sys.exit(128 + told.sigval)
+        print(file=sys.stderr)  # the bar of a process that has ended has no end of its line
         raise KeyboardInterrupt from None
     except ChildFailedError:
         raise UserError("a training process stopped, its own message is above; the others were ended") from None
 
 
 def _run(main: Callable, options) -> None:
+    def run() -> None:
+        try:
+            main(options)
+        except KeyboardInterrupt:  # the launcher says so, for all of them
+            sys.exit(STOPPED)
+
     # Not run_script: the launcher waits for this function to return.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once; the launcher says so, for all of them
-    if code := exit_code(lambda: main(options)):
+    if code := exit_code(run):
         sys.exit(code)
 
 
