@@ -253,8 +253,8 @@ def _check_memory(needed: int) -> None:
     """UserError where main memory is too small: the system hands it out none the less, and kills the run later."""
     free = free_memory(torch.device("cpu"))
     if free is not None and needed > free:
-        raise UserError(f"the batches on their way need {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free: "
-                        "take a smaller --batch_size or --image_size, or fewer workers")
+        raise UserError(f"the batches on their way need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are "
+                        "free: take a smaller --batch_size or --image_size, or fewer workers")
 
 
 def _check_shared_memory(needed: int, num_workers: int) -> None:

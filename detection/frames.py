@@ -42,7 +42,10 @@ class Frames(NamedTuple):
 
 def quiet_opencv() -> None:
     """Keep OpenCV and FFmpeg from writing about what they cannot open: the scripts say it."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if hasattr(cv2, "setLogLevel"):  # before OpenCV 4.13
+        cv2.setLogLevel(0)
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
