@@ -21,6 +21,7 @@ import math
 import time
 from argparse import Namespace
 from contextlib import nullcontext
+from os.path import isfile, lexists  # unlike those of pathlib, they take names of any length
 from pathlib import Path
 
 import numpy as np
@@ -81,20 +82,20 @@ def settle(options: Namespace) -> None:
 def check_files(options: Namespace) -> None:
     """Stop, before anything is loaded, where the run lacks a file or would overwrite one."""
     missing = []
-    if not options.training_dataset.is_file():
+    if not isfile(options.training_dataset):
         missing.append(f"no training set at {options.training_dataset}\n{FOLDER_HELP}")
-    if options.teacher_model != "none" and not Path(options.teacher_model).is_file():
+    if options.teacher_model != "none" and not isfile(options.teacher_model):
         missing.append(f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there "
                        "(https://github.com/dohun-mat/FeatherFace), train one with --model v1 --teacher_model none "
                        "--save_folder weights/v1/, or pass --teacher_model none")
-    if options.init_weights is not None and not options.init_weights.is_file():
+    if options.init_weights is not None and not isfile(options.init_weights):
         missing.append(f"no checkpoint at {options.init_weights}: --init_weights takes one of the network to train")
-    if options.init_backbone == "imagenet" and not IMAGENET_BACKBONE.is_file():
+    if options.init_backbone == "imagenet" and not isfile(IMAGENET_BACKBONE):
         missing.append(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put it there, or pass --init_backbone none")
     if missing:
         raise UserError("\n".join(missing))
     last = checkpoint_path(options, "last")
-    if options.resume_net is None and last.exists():
+    if options.resume_net is None and lexists(last):
         raise UserError(f"{last} is of an earlier run: go on with --resume_net {last}, or choose another --save_folder")
 
 
@@ -118,7 +119,7 @@ def main() -> None:
 def how_to_go_on(options: Namespace) -> str:
     """What a person does after a run has stopped before its end."""
     last = checkpoint_path(options, "last")
-    start = last if last.is_file() else options.resume_net
+    start = last if isfile(last) else options.resume_net
     return f"go on with the same flags and --resume_net {start}" if start else "no epoch was done, start it again"
 
 
