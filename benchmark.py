@@ -33,6 +33,7 @@ from detection.protocols import PROTOCOLS
 from training.flags import parse_args as parse_training_flags
 from utils.arguments import ArgumentParser, number
 from utils.errors import run_script
+from utils.files import check_folder_is_writable
 
 # What measures is imported where it is used: --help and mistaken flags are answered at once.
 
@@ -113,6 +114,7 @@ def measure_detectors(options: Namespace) -> None:
     from benchmarks.consistency import find_pictures, measure_consistency
     from benchmarks.evaluation_loop import measure_evaluation_loop
 
+    check_folder_is_writable(options.output_folder)
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.evaluation_loop:

@@ -40,7 +40,7 @@ from deployment.onnx_graph import (
     set_metadata,
     suppression_metadata,
 )
-from deployment.page import Package, PackageFile, write_page
+from deployment.page import MADE_BY, Package, PackageFile, write_page
 from deployment.quantization import ACCEPTED_LOSS, PROTOCOL, quantize
 from deployment.weights_file import deployment_state, known_precision
 from detection.face_detector import FaceDetector
@@ -49,8 +49,8 @@ from detection.suppression import DetectionSettings
 from detection.validation import ValidationSet, mistakes_told, open_validation_set, predict
 from models import load_model
 from utils.arguments import ArgumentParser, number
-from utils.errors import run_script
-from utils.files import atomic_path
+from utils.errors import UserError, run_script
+from utils.files import atomic_path, check_folder_is_writable, fingerprint
 from utils.tables import Row, print_table
 from widerface_evaluate.average_precision import evaluate
 
@@ -97,6 +97,7 @@ def main() -> None:
         print(f"{options.table} has no AP of {options.trained_model}, the package goes without")
     # Mistakes are told before the work.
     pictures = open_validation_set(options.dataset_folder) if options.int8 else None
+    check_output_folder(options.output_folder)
     package = write_package(network, precision, pictures, options)
     for file in package.files:
         milliseconds = "" if file.milliseconds is None else f", {file.milliseconds:.1f} ms at 640 x 640"
@@ -109,10 +110,21 @@ def main() -> None:
             print(f"warning: {path} is of an earlier export, {PAGE} does not speak of it")
 
 
+def check_output_folder(folder: Path) -> None:
+    """UserError where no package can be written to a folder, or where it would replace a page that is none of ours."""
+    page = folder / PAGE
+    if page.is_file() and MADE_BY.encode() not in page.read_bytes():
+        raise UserError(f"{page} is of something else and would be replaced: give another --output_folder")
+    check_folder_is_writable(folder)
+
+
 def write_package(
     network: nn.Module, precision: list[Row], pictures: ValidationSet | None, options: Namespace
 ) -> Package:
-    """Write every file of the package, or none where one fails; UserError as the checks of deployment.onnx_graph."""
+    """Write every file of the package, or none where one fails; UserError as the checks of deployment.onnx_graph.
+
+    The page is the first to go and the last to come: where it stands, all files of its export do.
+    """
     detector = FaceDetector(network)
     settings = DetectionSettings(
         options.confidence_threshold, nms_threshold=options.nms_threshold, keep_top_k=options.keep_top_k
@@ -124,9 +136,11 @@ def write_package(
             return files.enter_context(atomic_path(options.output_folder / name))
 
         def entry(suffix: str, use: str) -> PackageFile | None:
-            return PackageFile(stem + suffix, use, paths[suffix].stat().st_size, times.get(suffix))
+            path = paths[suffix]
+            return PackageFile(stem + suffix, use, path.stat().st_size, fingerprint(path), times.get(suffix))
 
         stem = f"featherface_{detector.name}_deployment"
+        page = start(PAGE)  # what is started first gets its true name last
         paths = {".onnx": start(f"{stem}.onnx")}
         package = Package(detector.name, detector.parameter_count, options.float_input, settings, precision)
         package.differences = write_graph(paths[".onnx"], detector, options.float_input)
@@ -145,7 +159,8 @@ def write_package(
         package.graph = entry(".onnx", "boxes, scores and landmarks of every anchor")
         package.suppressed = entry("_nms.onnx", "with suppression inside") if options.nms else None
         package.quantized = entry("_int8.onnx", "with 8-bit convolutions") if options.int8 else None
-        start(PAGE).write_text(write_page(package), encoding="utf-8")
+        page.write_text(write_page(package), encoding="utf-8", errors="backslashreplace")
+        (options.output_folder / PAGE).unlink(missing_ok=True)
     return package
 
 

@@ -20,6 +20,8 @@ if __name__ == "__main__":
 import math
 import time
 from argparse import Namespace
+from contextlib import nullcontext
+from os.path import isfile, lexists  # unlike those of pathlib, they take names of any length
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +46,15 @@ from training.curves import plot_training
 from training.ema import WeightAverage
 from training.log import TrainingLog
 from training.optimizer import build_optimizer
+from training.run_folder import hold_folder, write_missing
 from training.schedule import dropblock_probability, learning_rate, mixes_pictures
 from training.step import TrainingStep, choose_precision, compile_networks
 from training.trainee import Trainee
 from utils import distributed
 from utils.errors import UserError, run_script
+
+#: What a run writes beside its checkpoints.
+LOG, CURVES = "training_log.csv", "training_curves.png"
 
 IMAGENET_BACKBONE = Path("weights/mobilenetV1X0.25_pretrain.tar")
 
@@ -83,20 +89,20 @@ def check_files(options: Namespace) -> None:
     """Stop, before anything is loaded, where the run lacks a file or would overwrite one."""
     missing = []
     for path in options.training_dataset:
-        if not path.is_file():
+        if not isfile(path):
             missing.append(f"no training set at {path}\n{FOLDER_HELP}")
-    if options.teacher_model != "none" and not Path(options.teacher_model).is_file():
+    if options.teacher_model != "none" and not isfile(options.teacher_model):
         missing.append(f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there "
                        "(https://github.com/dohun-mat/FeatherFace), train one with --model v1 --teacher_model none "
                        "--save_folder weights/v1/, or pass --teacher_model none")
-    if options.init_weights is not None and not options.init_weights.is_file():
+    if options.init_weights is not None and not isfile(options.init_weights):
         missing.append(f"no checkpoint at {options.init_weights}: --init_weights takes one of the network to train")
-    if options.init_backbone == "imagenet" and not IMAGENET_BACKBONE.is_file():
+    if options.init_backbone == "imagenet" and not isfile(IMAGENET_BACKBONE):
         missing.append(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put it there, or pass --init_backbone none")
     if missing:
         raise UserError("\n".join(missing))
     last = checkpoint_path(options, "last")
-    if options.resume_net is None and last.exists():
+    if options.resume_net is None and lexists(last):
         raise UserError(f"{last} is of an earlier run: go on with --resume_net {last}, or choose another --save_folder")
 
 
@@ -108,54 +114,95 @@ def main() -> None:
     options = parse_args(__doc__)
     settle(options)
     check_files(options)
-    if len(options.devices) > 1 and distributed.launched_processes() == 1:
-        distributed.launch(train, options, processes=len(options.devices))
-    else:
-        train(options)
+    try:
+        if len(options.devices) > 1 and distributed.launched_processes() == 1:
+            distributed.launch(train, options, processes=len(options.devices))
+        else:
+            train(options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped: {how_to_go_on(options)}") from None
+
+
+def how_to_go_on(options: Namespace) -> str:
+    """What a person does after a run has stopped before its end."""
+    last = checkpoint_path(options, "last")
+    start = last if isfile(last) else options.resume_net
+    return f"go on with the same flags and --resume_net {start}" if start else "no epoch was done, start it again"
 
 
 def train(options: Namespace) -> None:
     """The whole run, as one process of one or of several. What lives as long as the run is built here."""
     device = distributed.join(options.devices)
-    records, sizes = read_training_sets(options.training_dataset)
-    loader, sampler = build_loader(records, sizes, options, device)
-    validation_set = find_validation_set(options)
+    written = [checkpoint_path(options, name) for name in ("last", "best", "final", f"epoch_{options.epochs}")]
+    written += [options.save_folder / name for name in (LOG, CURVES)]
+    with hold_folder(options.save_folder, written) if distributed.is_main() else nullcontext():
+        records, sizes = read_training_sets(options.training_dataset)
+        loader, sampler = build_loader(records, sizes, options, device)
+        validation_set = find_validation_set(options)
 
-    torch.manual_seed(options.seed)
-    network, teacher = build_networks(options)
-    trainee = Trainee(network, teacher).to(device, memory_format=torch.channels_last)
-    optimizer = build_optimizer(trainee, options.lr, options.weight_decay)
-    average = WeightAverage(network, options.ema_decay)
-    step = build_step(trainee, teacher, optimizer, average, device, options)
-    epochs_done, best_ap = 0, -1.0
-    if options.resume_net:
-        epochs_done, best_ap, changed = load_training_state(options.resume_net, trainee, optimizer, average, options)
-        if changed:
-            distributed.say(f"note: {options.resume_net} was trained with other flags: {' '.join(changed)}")
-        if epochs_done >= options.epochs:
-            raise UserError(f"{options.resume_net} has done {epochs_done} epochs: raise --epochs to go on")
-    log = TrainingLog(options.save_folder / "training_log.csv", epochs_done)
-
-    steps = len(sampler)
-    progress = tqdm(total=options.epochs * steps, initial=epochs_done * steps, disable=not distributed.is_main())
-    for epoch in range(epochs_done, options.epochs):
-        sampler.set_epoch(epoch)
-        row = train_one_epoch(step, loader, epoch, options, progress)
-        if not distributed.is_main():
-            continue
-        names = due_checkpoints(epoch, options)
-        if validation_set and is_due(epoch, options.eval_every, options):
-            row |= measure_ap(average.network, validation_set, options.eval_protocol, device, options.num_workers)
-            if row["ap_mean"] > best_ap:
-                best_ap = row["ap_mean"]
-                names.append("best")
-        log.append(row)
-        plot_training(log.rows, options.save_folder / "training_curves.png", list(step.criterion.weights))
-        for path in (checkpoint_path(options, name) for name in names):
-            save_training_state(path, trainee, optimizer, average, epoch + 1, best_ap, options)
-        progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-    progress.close()
+        torch.manual_seed(options.seed)
+        network, teacher = build_networks(options)
+        trainee = Trainee(network, teacher).to(device, memory_format=torch.channels_last)
+        distributed.share_start(trainee)
+        optimizer = build_optimizer(trainee, options.lr, options.weight_decay)
+        average = WeightAverage(network, options.ema_decay)
+        step = build_step(trainee, teacher, optimizer, average, device, options)
+        epochs_done, best_ap = resume(step, options) if options.resume_net else (0, -1.0)
+        train_epochs(step, loader, sampler, range(epochs_done, options.epochs), best_ap, validation_set, options)
     distributed.leave()
+
+
+def resume(step: TrainingStep, options: Namespace) -> tuple[int, float]:
+    """Put the run back to its checkpoint; returns the epochs done and the best AP.
+
+    A run that was killed just after an epoch gets the checkpoints of that epoch that it lacks; UserError where the
+    last epoch was done and nothing is missing.
+    """
+    source = options.resume_net
+    epochs_done, best_ap, changed = load_training_state(source, step.model, step.optimizer, step.average, options)
+    if changed:
+        distributed.say(f"note: {source} was trained with other flags: {' '.join(changed)}")
+    if distributed.is_main():
+        log = TrainingLog(options.save_folder / LOG, epochs_done)
+        if log.note:
+            distributed.say(log.note)
+        rows = log.rows
+        is_best = bool(rows) and rows[-1]["epoch"] == epochs_done and rows[-1].get("ap_mean") == best_ap
+        names = due_checkpoints(epochs_done - 1, options) + ["best"] * is_best
+        written = write_missing(source, [checkpoint_path(options, name) for name in names])
+        for path in written:
+            distributed.say(f"note: {path} was missing, it is written from {source}")
+        if epochs_done >= options.epochs and not written:
+            raise UserError(f"{source} has done {epochs_done} epochs: raise --epochs to go on")
+    return epochs_done, best_ap
+
+
+def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options) -> None:
+    """All epochs that are still to do, and what is written after each: the checkpoint to go on from last of all.
+
+    Whatever a kill leaves out is so written again.
+    """
+    folder, device, steps = options.save_folder, step.anchors.device, len(sampler)
+    log = TrainingLog(folder / LOG, epochs.start) if distributed.is_main() else None
+    done = {"total": options.epochs * steps, "initial": epochs.start * steps}
+    with tqdm(**done, disable=not distributed.is_main()) as progress:
+        for epoch in epochs:
+            sampler.set_epoch(epoch)
+            row = train_one_epoch(step, loader, epoch, options, progress)
+            if not distributed.is_main():
+                continue
+            names = due_checkpoints(epoch, options)
+            if validation_set and is_due(epoch, options.eval_every, options):
+                workers = options.num_workers
+                row |= measure_ap(step.average.network, validation_set, options.eval_protocol, device, workers)
+                if row["ap_mean"] > best_ap:
+                    best_ap = row["ap_mean"]
+                    names.append("best")
+            log.append(row)
+            plot_training(log.rows, folder / CURVES, list(step.criterion.weights))
+            for path in (checkpoint_path(options, name) for name in [*names, "last"]):
+                save_training_state(path, step.model, step.optimizer, step.average, epoch + 1, best_ap, options)
+            progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
 
 
 def find_validation_set(options: Namespace) -> ValidationSet | None:
@@ -178,8 +225,8 @@ def is_due(epoch: int, every: int, options: Namespace) -> bool:
 
 
 def due_checkpoints(epoch: int, options: Namespace) -> list[str]:
-    """Names of the checkpoints to write after an epoch, apart from the best."""
-    names = ["last", f"epoch_{epoch + 1}"] if (epoch + 1) % options.save_every == 0 else ["last"]
+    """Names of the checkpoints to write after an epoch, apart from the best and the last."""
+    names = [f"epoch_{epoch + 1}"] if (epoch + 1) % options.save_every == 0 else []
     return [*names, "final"] if epoch + 1 == options.epochs else names
 
 
@@ -228,7 +275,7 @@ def build_step(trainee, teacher, optimizer, average, device, options) -> Trainin
     if options.compile and (reason := compile_networks(trainee, teacher, device)):
         distributed.say(f"note: trained without torch.compile, which does not work here: {reason}")
     return TrainingStep(
-        model=distributed.share_gradients(trainee),
+        model=trainee,
         teacher=teacher,
         criterion=Criterion(teacher is not None, options.alpha, options.feature_weight, options.temperature),
         optimizer=optimizer,

@@ -18,7 +18,7 @@ from data.loader import TrainingLoader
 from data.widerface import Record
 from training.step import TrainingStep, choose_precision
 from utils.distributed import parse_devices
-from utils.files import atomic_path
+from utils.files import atomic_path, check_folder_is_writable
 from utils.tables import Row
 
 #: Steps in the trace of --profile.
@@ -30,6 +30,8 @@ def measure_training(own: Namespace, training: Namespace) -> None:
 
     UserError as train_v2.py.
     """
+    for folder in [own.output_folder] + [own.profile.parent] * bool(own.profile):
+        check_folder_is_writable(folder)
     device = parse_devices(training.gpu)[0]
     with tempfile.TemporaryDirectory() as folder:
         pictures = own.batches * training.batch_size

@@ -30,12 +30,13 @@ from data.augment import training_augmentations
 from data.config import CACHES, DEVICE, FILES, RAM
 from data.drawn.demo_set import write_demo_set
 from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
-from data.picture_files import read_picture
+from data.picture_files import encode_picture, read_picture
 from data.pictures import open_pictures
 from data.widerface import Record, read_labels
 from utils.arguments import ArgumentParser, number
 from utils.distributed import parse_devices
 from utils.errors import UserError, run_script
+from utils.files import check_folder_is_writable
 from utils.tables import Row
 
 DECODING, OURS, READY = "decoding alone", "ours", "ours, ready"
@@ -70,7 +71,10 @@ def _scale(record: Record, longer_side: int, path: Path) -> Record:
     factor = longer_side / max(picture.shape[:2])
     interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     resized = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=interpolation)
-    cv2.imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tofile(path)
+    data = encode_picture(resized, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if data is None:
+        raise UserError(f"--longer_side {longer_side} is more than a JPEG holds")
+    path.write_bytes(data)
     return replace(record, path=str(path), boxes=record.boxes * factor, landmarks=record.landmarks * factor)
 
 
@@ -169,6 +173,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse_args(arguments)
+    check_folder_is_writable(options.output_folder)
     with tempfile.TemporaryDirectory() as folder:
         records = choose_records(options.training_dataset, options.pictures, options.longer_side, Path(folder))
         device = parse_devices(options.gpu)[0]

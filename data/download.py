@@ -12,17 +12,20 @@ It can be stopped at any moment and goes on when run again. What is already arra
 Licence of the pictures: CC BY-NC-ND 4.0.
 """
 
-import hashlib
+import lzma
 import os
 import re
 import shutil
+import struct
 import zipfile
 import zlib
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -31,7 +34,7 @@ from tqdm import tqdm
 from data.widerface import read_labels
 from utils.arguments import ArgumentParser
 from utils.errors import UserError, run_script
-from utils.files import atomic_path
+from utils.files import atomic_folder, atomic_path, fingerprint
 
 # The hosts that the official page names, http://shuoyang1213.me/WIDERFACE/
 PICTURES = "https://huggingface.co/datasets/CUHK-CSE/wider_face/resolve/main/data"
@@ -71,6 +74,10 @@ again with --labels retinaface_gt_v1.1.zip"""
 BYTES_PER_READ = 1 << 16
 TIMEOUT_SECONDS = 60
 
+#: Bytes that nothing here comes near: the largest archive has 1.9 GB, labels with landmarks have some 30 MB.
+LARGEST_ARCHIVE = 4 << 30
+LARGEST_LABELS = 256 << 20
+
 
 def download(url: str, expected_sha256: str, path: Path) -> None:
     """Fetch to `path`, which appears when it is whole and its sum is right; until then the bytes are in `path`.part.
@@ -79,6 +86,8 @@ def download(url: str, expected_sha256: str, path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
+    if part.exists() and not part.is_file():
+        raise UserError(f"{part} is no ordinary file: move it away")
     by_hand = f"run again to go on, or fetch it by hand and put it to {path}"
     complete = False
     while not complete:
@@ -90,7 +99,7 @@ def download(url: str, expected_sha256: str, path: Path) -> None:
             reason = error
         if not complete and size(part) <= bytes_before:
             raise UserError(f"cannot fetch {url} ({reason}); {by_hand}")
-    if sha256(part) != expected_sha256:
+    if fingerprint(part) != expected_sha256:
         part.unlink()
         raise UserError(f"{url} did not give the published file, what came was deleted; {by_hand}")
     os.replace(part, path)
@@ -111,27 +120,28 @@ def fetch_rest(url: str, part: Path) -> bool:
     with response:
         if response.status != 206:
             start = 0
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
-        check_space(part.parent, int(length or 0), part.stem)
+        told = response.headers.get("Content-Length", "")
+        length = int(told) if re.fullmatch("[0-9]{1,18}", told) else None  # not every host says it
+        total = None if length is None else start + length
+        check_space(part.parent, length or 0, part.stem)
+        refuse_large(max(start, total or 0), LARGEST_ARCHIVE, url)
         progress = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem)
         with progress, open(part, "ab" if start else "wb") as file:
             while chunk := response.read(BYTES_PER_READ):
                 file.write(chunk)
                 progress.update(len(chunk))
+                refuse_large(file.tell(), LARGEST_ARCHIVE, url)
     return total is None or size(part) == total
+
+
+def refuse_large(count: int, most: int, what: object) -> None:
+    """UserError where something has more bytes than it can have where it is what it should be."""
+    if count > most:
+        raise UserError(f"{what} has more than {most >> 20:,} MB, it is not what is wanted: fetch it by hand and look")
 
 
 def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(BYTES_PER_READ):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
@@ -141,13 +151,20 @@ def check_space(folder: Path, needed: int, what: str) -> None:
         raise UserError(f"{what} needs {needed / 1e9:.2f} GB in {folder}, {free / 1e9:.2f} GB are left; make room")
 
 
+#: What zipfile raises, by the kind of damage.
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, LookupError,
+              ValueError, OverflowError)
+
+
 @contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """A zip to read; UserError where it is damaged or lacks a file that is read."""
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is no ordinary file; move it away and run this again")
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError) as error:
+    except BROKEN_ZIP as error:
         raise UserError(f"{path} is damaged or not the official zip ({error}); delete it and run this again") from None
 
 
@@ -156,26 +173,17 @@ def extract(path: Path, inside: str, target: Path) -> None:
 
     UserError where the zip is damaged, has no such files, wants to write elsewhere, or the disk is too small.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
-    try:
-        with open_archive(path) as archive:
-            members = [member for member in archive.infolist()
-                       if member.filename.startswith(inside) and not member.is_dir()]
-            if not members:
-                raise UserError(f"{path} has no files in {inside}; is it the official archive?")
-            destinations = [path_within(partial, member.filename.removeprefix(inside), path) for member in members]
-            check_space(target.parent, sum(member.file_size for member in members), path.name)
-            for member, destination in zip(tqdm(members, desc=str(target), unit="file"), destinations):
-                destination.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as source, open(destination, "wb") as file:
-                    shutil.copyfileobj(source, file)
-        if target.exists():
-            target.rmdir()  # it is empty; Windows does not rename onto a folder
-        os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with atomic_folder(target) as partial, open_archive(path) as archive:
+        members = [member for member in archive.infolist()
+                   if member.filename.startswith(inside) and not member.is_dir()]
+        if not members:
+            raise UserError(f"{path} has no files in {inside}; is it the official archive?")
+        destinations = [path_within(partial, member.filename.removeprefix(inside), path) for member in members]
+        check_space(target.parent, sum(member.file_size for member in members), path.name)
+        for member, destination in zip(tqdm(members, desc=str(target), unit="file"), destinations):
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, open(destination, "wb") as file:
+                shutil.copyfileobj(source, file)
 
 
 def path_within(folder: Path, name: str, archive: Path) -> Path:
@@ -208,6 +216,7 @@ def parse_official_boxes(text: str) -> Iterator[tuple[str, list[tuple], list[tup
 def write_official_labels(path: Path, train: Path) -> None:
     """label.txt and ignore.txt (what is marked invalid) in `train`, from wider_face_split.zip at `path`."""
     with open_archive(path) as archive:
+        refuse_large(archive.getinfo(BOX_FILE).file_size, LARGEST_LABELS, f"{BOX_FILE} in {path}")
         text = archive.read(BOX_FILE).decode("utf-8", errors="replace")
     labels, regions = [], []
     for name, faces, invalid in parse_official_boxes(text):
@@ -220,40 +229,56 @@ def write_official_labels(path: Path, train: Path) -> None:
 
 def write_lines(path: Path, lines: list[str]) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+        # A name that is no UTF-8 stays as it is, byte by byte.
+        text = "".join(f"{line}\n" for line in lines)
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
-def read_retinaface_labels(path: Path) -> bytes:
-    """The training label.txt from itself or from the zip of RetinaFace's annotations; UserError where it is neither."""
-    content = path.read_bytes()
-    if zipfile.is_zipfile(path):
-        with open_archive(path) as archive:
-            names = [name for name in archive.namelist() if f"/{name}".endswith("/train/label.txt")]
-            content = archive.read(names[0]) if names else b""
-    if not re.search(rb"^(\xef\xbb\xbf)?#.*\.jpg\s*$", content, re.MULTILINE):
-        raise UserError(f"{path} is neither a label.txt with lines '# EVENT/NAME.jpg' nor a zip with train/label.txt")
-    return content
-
-
-def write_retinaface_labels(content: bytes, train: Path) -> None:
-    """Put a given label.txt into place. Other labels that were there, with their ignore.txt, are kept as *.old."""
-    label_path = train / "label.txt"
-    if label_path.exists() and label_path.read_bytes() == content:
+@contextmanager
+def open_labels(path: Path) -> Iterator[BinaryIO]:
+    """The training label.txt to read, which is the file or in it, if it is the zip of RetinaFace's annotations."""
+    if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            yield file
         return
-    for path in (train / "ignore.txt", label_path):
-        if path.exists():
-            os.replace(path, path.with_name(f"{path.name}.old"))
+    with open_archive(path) as archive:
+        names = [name for name in archive.namelist() if f"/{name}".endswith("/train/label.txt")]
+        with archive.open(names[0]) if names else BytesIO() as file:
+            yield file
+
+
+def check_retinaface_labels(path: Path) -> None:
+    """UserError where a file is neither a label.txt nor a zip with one, or far too large; read piece by piece."""
+    count, names_picture = 0, False
+    with open_labels(path) as file:
+        while line := file.readline(BYTES_PER_READ):
+            count += len(line)
+            refuse_large(count, LARGEST_LABELS, path)
+            names_picture = names_picture or bool(re.match(rb"(\xef\xbb\xbf)?#.*\.jpg\s*$", line))
+    if not names_picture:
+        raise UserError(f"{path} is neither a label.txt with lines '# EVENT/NAME.jpg' nor a zip with train/label.txt")
+
+
+def write_retinaface_labels(path: Path, train: Path) -> None:
+    """Put the labels of `path` into place. Others that were there, with their ignore.txt, are kept as *.old."""
+    label_path = train / "label.txt"
     with atomic_path(label_path) as temporary:
-        temporary.write_bytes(content)
+        with open_labels(path) as source, open(temporary, "wb") as file:
+            shutil.copyfileobj(source, file)
+        are_new = not label_path.exists() or fingerprint(label_path) != fingerprint(temporary)
+        for old in (train / "ignore.txt", label_path):
+            if are_new and old.exists():
+                os.replace(old, old.with_name(f"{old.name}.old"))
 
 
 def arrange(folder: Path, archives: Path, labels: Path | None, with_test: bool) -> None:
     """Bring `folder` into the layout at the top of this file, fetching to `archives` the zips that are not there."""
-    retinaface_labels = read_retinaface_labels(labels) if labels else None  # a mistake here shows before the long part
+    if labels:
+        check_retinaface_labels(labels)  # a mistake here shows before the long part
     label_path, list_path = folder / "train" / "label.txt", folder / "val" / "wider_val.txt"
     missing = {target: source for target, source in SOURCES.items()
                if (with_test or not target.startswith("test/")) and not has_files(folder / target)}
-    needs_boxes = retinaface_labels is None and not label_path.exists()
+    needs_boxes = labels is None and not label_path.exists()
     needed = [BOX_ARCHIVE] * needs_boxes + [archive for archive, _ in missing.values()]
     absent = {name: ARCHIVES[name] for name in needed if not (archives / name).exists()}
     if absent:
@@ -262,8 +287,8 @@ def arrange(folder: Path, archives: Path, labels: Path | None, with_test: bool) 
         download(f"{host}/{name}", expected_sha256, archives / name)
     for target, (archive, inside) in missing.items():
         extract(archives / archive, inside, folder / target)
-    if retinaface_labels is not None:
-        write_retinaface_labels(retinaface_labels, folder / "train")
+    if labels:
+        write_retinaface_labels(labels, folder / "train")
     elif needs_boxes:
         write_official_labels(archives / BOX_ARCHIVE, folder / "train")
     if not list_path.exists():
@@ -295,9 +320,7 @@ def main() -> None:
         arrange(options.folder, options.archives or options.folder / "archives", options.labels, options.test)
         report = read_labels(options.folder / "train" / "label.txt")[1]
     except KeyboardInterrupt:
-        raise UserError("stopped; the same command goes on from here") from None
-    except OSError as error:
-        raise UserError(f"{error}; correct that and run again to go on") from None
+        raise KeyboardInterrupt("stopped; the same command goes on from here") from None
     print(f"{options.folder}: {report}")
     if not report.faces_with_landmarks:
         print(LANDMARK_HELP)

@@ -24,6 +24,7 @@ from data.pixels import Patch, blend, draw_mask, recolour
 from data.targets import FACE, IGNORED, Targets
 from data.widerface import Record
 from utils.errors import UserError
+from utils.memory import free_memory
 
 Key = tuple[int, int]  #: epoch and index of a sample
 
@@ -220,7 +221,9 @@ class TrainingLoader:
         loading.pictures = dataset.pictures.for_loaders()
         share = sampler.batch_size // sampler.world_size
         # On their way are PREFETCH batches a process; one more is with the training loop, one about to be.
-        canvases = new_canvases(PREFETCH * num_workers + 2, share, 0 if loading.pictures.cuts_later else self._side)
+        side = 0 if loading.pictures.cuts_later else self._side
+        _check_memory((PREFETCH * num_workers + 2) * share * side * side * 3)
+        canvases = new_canvases(PREFETCH * num_workers + 2, share, side)
         if num_workers:
             _check_shared_memory(canvases.nbytes, num_workers)
             canvases.share_memory_()
@@ -278,6 +281,14 @@ class _Ring(Dataset):
     def __getitem__(self, turn: tuple[int, list[Key]]) -> LoadedBatch:
         number, keys = turn
         return self.dataset.fill(self.canvases[number % len(self.canvases)], keys)
+
+
+def _check_memory(needed: int) -> None:
+    """UserError where main memory is too small: the system hands it out none the less, and kills the run later."""
+    free = free_memory(torch.device("cpu"))
+    if free is not None and needed > free:
+        raise UserError(f"the batches on their way need {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are "
+                        "free: take a smaller --batch_size or --image_size, or fewer workers")
 
 
 def _check_shared_memory(needed: int, num_workers: int) -> None:

@@ -1,14 +1,26 @@
 """Picture files under any path: read, decoded and written as bytes, so that OpenCV never sees a name."""
 
+import io
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from utils.errors import UserError
 from utils.files import atomic_path
+from utils.memory import free_memory
+
+CPU = torch.device("cpu")
+
+Image.MAX_IMAGE_PIXELS = None  # Pillow reads headers here, which are the way to know that a picture is too large
+
+#: Bytes of decoded pixels from which on it is asked whether they fit into memory: the system ends what takes too much.
+LARGE_PICTURE = 1 << 28
 
 #: OpenCV's flags by the divisor of both sides.
 REDUCED_COLOUR = {
@@ -20,22 +32,28 @@ REDUCED_COLOUR = {
 
 
 def read_picture(path: str | Path, upright: bool = False) -> np.ndarray | None:
-    """uint8 [H, W, 3] BGR as stored, or None where the file is missing or no picture.
+    """uint8 [H, W, 3] BGR as stored, or None where the file is missing, no picture, or too large for the memory left.
 
     EXIF rotation is applied only if `upright`: WIDER FACE boxes refer to the stored pixels.
     """
     data = read_bytes(path)
-    return None if data is None else decode_picture(data, upright)
+    if data is None:
+        return None
+    size = picture_size(io.BytesIO(data))
+    if size is not None and LARGE_PICTURE < 3 * size[0] * size[1] > (free_memory(CPU) or np.inf):
+        return None
+    return decode_picture(data, upright)
 
 
 def read_bytes(path: str | Path) -> np.ndarray | None:
-    """A file as uint8 [n], or None where it is missing or empty.
+    """A file as uint8 [n], or None where it is missing, empty, too large for memory, or a pipe or a device.
 
-    The detour over bytes is for paths OpenCV cannot open on Windows (non-ASCII).
+    The detour over bytes is for paths OpenCV cannot open: on Windows all that are not ASCII, elsewhere not UTF-8.
     """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError:
+        # A pipe would be waited for, and a device has no end.
+        data = np.fromfile(path, dtype=np.uint8) if os.path.isfile(path) else np.empty(0, np.uint8)
+    except (OSError, ValueError, MemoryError):
         return None
     return data if data.size else None
 
@@ -49,7 +67,7 @@ def decode_picture(data: np.ndarray, upright: bool = False, reduction: int = 1) 
     flags = REDUCED_COLOUR[reduction] | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         return cv2.imdecode(data, flags)
-    except cv2.error:  # a broken header that claims a picture of gigantic size
+    except (cv2.error, MemoryError):  # a header that claims a picture of gigantic size, rightly or not
         return None
 
 
@@ -63,7 +81,7 @@ def picture_size(file: BinaryIO) -> tuple[int, int] | None:
     try:
         with Image.open(file) as picture:
             return picture.height, picture.width
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except Exception:  # Pillow raises a different type for each kind of broken file
         return None
 
 
@@ -79,12 +97,26 @@ def picture_size_of(path: str | Path) -> tuple[int, int] | None:
     return size
 
 
-def write_picture(path: str | Path, image: np.ndarray) -> None:
-    """Write a uint8 [H, W, 3] BGR picture in the format its suffix names; UserError where it names none."""
-    path = Path(path)
+def encode_picture(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes | None:
+    """The bytes of a uint8 [H, W, 3] BGR picture in the format a suffix names; None where that cannot hold it.
+
+    JPEG ends at 65,500 pixels a side, WebP at 16,383, .pgm has no colours, and .xyz is no format. options: OpenCV's.
+    """
+    if not suffix.isascii():  # OpenCV ends the process at a name that is not UTF-8
+        return None
     try:
-        encoded = cv2.imencode(path.suffix, image)[1]
+        is_encoded, data = cv2.imencode(suffix, image, options)
     except cv2.error:
-        raise UserError(f"cannot write {path}: '{path.suffix}' is no picture format; use .jpg or .png") from None
+        return None
+    return data.tobytes() if is_encoded else None
+
+
+def write_picture(path: str | Path, image: np.ndarray) -> None:
+    """Write a uint8 [H, W, 3] BGR picture in the format its suffix names; UserError where that cannot hold it."""
+    path = Path(path)
+    data = encode_picture(image, path.suffix)
+    if data is None:
+        raise UserError(f"cannot write {path}: '{path.suffix}' is no format for a picture of {image.shape[1]} x "
+                        f"{image.shape[0]} pixels; use .jpg or .png")
     with atomic_path(path) as temporary:
-        encoded.tofile(temporary)
+        temporary.write_bytes(data)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
+from utils.text_files import inner_name, read_lines
 
 #: Numbers a face line may hold: the box, the box with five landmarks of three numbers, and that with a score.
 BOX_NUMBERS, LANDMARK_NUMBERS, SCORED_NUMBERS = 4, 19, 20
@@ -76,7 +77,8 @@ def read_labels(label_path: str | Path) -> tuple[list[Record], LabelReport]:
 
     A picture is a line `# EVENT/NAME.jpg`; its faces follow, one a line: x y w h, or x y w h and five landmarks
     x y flag (-1: unknown), or these and a last number, which is not used. A picture without faces is kept: it is all
-    background. Whatever cannot be used is left out and told in the report. Raises UserError where no picture is left.
+    background. Whatever cannot be used is left out and told in the report. Raises UserError where no picture is left,
+    where a file is in an encoding that cannot be read, and for a name that leaves images/.
     """
     label_path = Path(label_path)
     images = label_path.parent / "images"
@@ -93,7 +95,7 @@ def read_labels(label_path: str | Path) -> tuple[list[Record], LabelReport]:
             report.add("missing picture", f"{label_path.name}:{line}: {name}")
 
     ignore_path = label_path.with_name("ignore.txt")
-    regions = _read_file(ignore_path, report) if ignore_path.exists() else _LabelFile()
+    regions = _read_file(ignore_path, report) if os.path.lexists(ignore_path) else _LabelFile()
     for name, line in regions.names.items():
         if name not in labels.names:
             report.add("picture not in label.txt", f"{ignore_path.name}:{line}: {name}")
@@ -119,14 +121,14 @@ def _read_file(path: Path, report: LabelReport) -> _LabelFile:
     names: dict[str, int] = {}
     owners, places, numbers = [], [], []
     picture = ""
-    for line_number, line in enumerate(_read_lines(path), start=1):
+    for line_number, line in enumerate(read_lines(path, LAYOUT), start=1):
         line = line.strip()
         place = f"{path.name}:{line_number}"
         if line.startswith("#"):
             picture = line[1:].strip()
             if not picture:
                 report.add("picture line without a name", place)
-            elif names.setdefault(picture, line_number) != line_number:
+            elif names.setdefault(inner_name(picture, f"{path}:{line_number}"), line_number) != line_number:
                 report.add("picture listed again (its faces are joined)", f"{place}: {picture}")
         elif line and not picture:
             report.add("face line without a picture", place)
@@ -140,14 +142,6 @@ def _read_file(path: Path, report: LabelReport) -> _LabelFile:
     landmarks, has_landmarks = _check_landmarks(table[:, BOX_NUMBERS:].reshape(-1, 5, 3), usable, places, report)
     owners = [owner for owner, keep in zip(owners, usable) if keep]
     return _LabelFile(names, owners, boxes[usable], landmarks[usable], has_landmarks[usable])
-
-
-def _read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, with or without a byte order mark; other bytes become replacement characters."""
-    try:
-        return path.read_bytes().decode("utf-8-sig", errors="replace").split("\n")
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}); {LAYOUT}") from None
 
 
 def _parse_face(line: str, place: str, report: LabelReport) -> list[float]:
@@ -235,15 +229,14 @@ VALIDATION_LAYOUT = "images/EVENT/NAME.jpg, wider_val.txt with a line /EVENT/NAM
 def list_pictures(folder: str | Path) -> list[str]:
     """The EVENT/NAME.jpg lines of wider_val.txt; UserError where it is missing or empty."""
     path = Path(folder) / "wider_val.txt"
-    if not path.is_file():
-        raise UserError(f"no {path}: a validation folder holds {VALIDATION_LAYOUT}")
-    names = [line.strip().lstrip("/") for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    names = [name for name in names if name]
+    names = []
+    for number, line in enumerate(read_lines(path, f"a validation folder holds {VALIDATION_LAYOUT}"), start=1):
+        if name := line.strip().lstrip("/"):
+            names.append(inner_name(name, f"{path}:{number}"))
+            if "/" not in name:
+                raise UserError(f"{path}:{number} is '{name}': write it as /EVENT/NAME.jpg")
     if not names:
         raise UserError(f"{path} names no picture: it must have one line /EVENT/NAME.jpg for each")
-    stray = [name for name in names if "/" not in name]
-    if stray:
-        raise UserError(f"{path} has the line '{stray[0]}': write it as /EVENT/NAME.jpg")
     return names
 
 

@@ -11,6 +11,9 @@ from deployment.weights_file import LICENCE
 from detection.suppression import DetectionSettings
 from utils.tables import Row
 
+#: By this a page is known.
+MADE_BY = "Written by export.py."
+
 
 @dataclass
 class PackageFile:
@@ -19,6 +22,7 @@ class PackageFile:
     name: str
     use: str
     size: int  #: bytes
+    sha256: str
     milliseconds: float | None = None
 
 
@@ -62,11 +66,17 @@ def _files(package: Package) -> str:
     return "\n".join([
         f"# FeatherFace {package.model.upper()}, ready to use",
         "",
-        f"A face detector of {package.parameters:,} parameters: boxes, scores, five landmarks. Written by export.py.",
+        f"A face detector of {package.parameters:,} parameters: boxes, scores, five landmarks. {MADE_BY}",
         "",
         "| file | kB | ms | |",
         "|---|---|---|---|",
         *rows,
+        "",
+        "SHA-256, by which a file of another export is told (`sha256sum -c` checks these lines):",
+        "",
+        "```",
+        *(f"{file.sha256}  {file.name}" for file in package.files),
+        "```",
         "",
         f"ms: median for one picture of 640 x 640 pixels when this page was written, ONNX Runtime "
         f"{onnxruntime.__version__}, {_threads()} on {platform.machine()}, without reading the picture. "

@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from data.config import MEAN_BGR
-from detection.text_files import STAMP
+from detection.text_files import read_stamp
 from layers.anchors import ANCHOR_SIZES, STRIDES
 from layers.box_coder import MAX_LOG_SIZE, VARIANCES
-from utils.errors import UserError
+from utils.errors import UserError, reason
 from utils.files import fingerprint
 from utils.pth_files import read_checkpoint
 from utils.tables import Row
+from widerface_evaluate.wider_files import SUBSETS
 
 #: Raised when the entries of the file change their meaning.
 FORMAT = 1
@@ -55,21 +56,33 @@ def known_precision(checkpoint: Path, table: Path | None) -> list[Row]:
     name is taken. UserError where the table cannot be read.
     """
     told = read_checkpoint(checkpoint).get("average_precision")
-    if told or table is None:
-        return told or []
     try:
-        rows = json.loads(table.read_text(encoding="utf-8"))
+        if told or table is None:
+            return [_row_of(row) for row in told or []]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{checkpoint} holds an AP that is no table ({reason(error)}): export it again") from None
+    try:
+        # A pipe would be waited for.
+        rows = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else None
         made_by = fingerprint(checkpoint)
         return [
-            {column: row[column] for column in PRECISION_COLUMNS}
-            for row in rows
+            _row_of(row) for row in rows
             if "easy" in row and _checkpoint_of(table.parent / f"{row['model']}_{row['protocol']}") == made_by
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{table} is no table.json of test_widerface.py ({error}): give its path") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{table} is no table.json of test_widerface.py ({reason(error)}): give its path with --table, "
+                        "or move it away") from None
+
+
+def _row_of(row: Row) -> Row:
+    """The PRECISION_COLUMNS of a row; KeyError where one is missing, TypeError where it is not what the page shows."""
+    for column in PRECISION_COLUMNS:
+        kinds = (int, float, type(None)) if column in SUBSETS else str
+        if not isinstance(row[column], kinds):
+            raise TypeError(f"{column} is {row[column]!r}")
+    return {column: row[column] for column in PRECISION_COLUMNS}
 
 
 def _checkpoint_of(folder: Path) -> str | None:
-    """Fingerprint of the checkpoint that made a folder of detections; None where the folder is gone."""
-    path = folder / STAMP
-    return json.loads(path.read_text(encoding="utf-8"))["checkpoint"] if path.is_file() else None
+    """Fingerprint of the checkpoint that made a folder of detections; None where the folder does not tell."""
+    return (read_stamp(folder) or {}).get("checkpoint")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from detection.suppression import Detections
-from utils.files import atomic_path
+from utils.files import atomic_path, output_errors
 
 #: In the order of the networks' outputs; left and right as seen in the picture.
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
@@ -35,10 +35,16 @@ def records_of(source: str, frame: int | None, detections: Detections) -> list[F
 
 
 class RecordFiles:
-    """Records written as they come, so that memory does not grow with the length of a video."""
+    """Records written as they come, so that memory does not grow with the length of a video.
 
-    def __init__(self, json_file: TextIO | None, csv_file: TextIO | None):
-        self.json_file = json_file
+    Paths are those the files will have. UserError where a disk is full.
+    """
+
+    def __init__(
+        self, json_path: Path | None, json_file: TextIO | None, csv_path: Path | None, csv_file: TextIO | None
+    ):
+        self.json_path, self.json_file = json_path, json_file
+        self.csv_path = csv_path
         self.table = csv.DictWriter(csv_file, FIELDS) if csv_file else None
         self.is_empty = True
         if self.table:
@@ -48,14 +54,17 @@ class RecordFiles:
         for record in records:
             if self.json_file:
                 line = json.dumps(record, ensure_ascii=False)
-                self.json_file.write(f"{'[' if self.is_empty else ','}\n {line}")
+                with output_errors(self.json_path):
+                    self.json_file.write(f"{'[' if self.is_empty else ','}\n {line}")
             if self.table:
-                self.table.writerow(record)
+                with output_errors(self.csv_path):
+                    self.table.writerow(record)
             self.is_empty = False
 
     def finish(self) -> None:
         if self.json_file:
-            self.json_file.write("[]\n" if self.is_empty else "\n]\n")
+            with output_errors(self.json_path):
+                self.json_file.write("[]\n" if self.is_empty else "\n]\n")
 
 
 @contextmanager
@@ -69,6 +78,6 @@ def record_files(json_path: Path | None, csv_path: Path | None) -> Iterator[Reco
             temporary = files.enter_context(atomic_path(path))
             return files.enter_context(temporary.open("w", encoding="utf-8", **options))
 
-        records = RecordFiles(create(json_path), create(csv_path, newline=""))
+        records = RecordFiles(json_path, create(json_path), csv_path, create(csv_path, newline=""))
         yield records
         records.finish()

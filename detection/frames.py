@@ -1,7 +1,10 @@
 """Pictures, videos and webcams as frames, and drawn frames written back as what they came from."""
 
+import errno
+import functools
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -9,16 +12,23 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data.picture_files import read_picture, write_picture
-from detection.sources import Source
+from data.picture_files import encode_picture, read_picture
+from detection.sources import Source, absolute
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import UnwritableError, atomic_path, name_in_utf8
 
 #: Codecs OpenCV's own build can write, by suffix. A video of another kind becomes an .mp4.
 CODECS = {".avi": "MJPG", ".m4v": "mp4v", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v"}
 
+#: Shows whether a format can be written; .pgm cannot hold its colours.
+SMALL_PICTURE = np.zeros((64, 64, 3), np.uint8)
+
 #: Frames a second of a webcam or file that does not say it.
 USUAL_RATE = 25.0
+
+
+class UndrawableError(Exception):
+    """A copy that no format or name can hold; the run goes on without it."""
 
 
 class Frames(NamedTuple):
@@ -32,7 +42,10 @@ class Frames(NamedTuple):
 
 def quiet_opencv() -> None:
     """Keep OpenCV and FFmpeg from writing about what they cannot open: the scripts say it."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if hasattr(cv2, "setLogLevel"):  # before OpenCV 4.13
+        cv2.setLogLevel(0)
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
@@ -46,49 +59,133 @@ def read_frames(source: Source) -> Frames | None:
 
 def read_video(place: Path | int) -> Frames | None:
     """The frames of a video file or webcam, turned as the file says; None where there is not even one."""
-    capture = cv2.VideoCapture(place if isinstance(place, int) else str(place))
-    is_read, first = capture.read()
-    if not is_read:
+    if isinstance(place, int):
+        capture = cv2.VideoCapture(place)
+    elif os.path.isfile(place):  # a pipe would be waited for
+        with name_in_utf8(place) as name:
+            capture = cv2.VideoCapture(name)
+    else:
         return None
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    rate = capture.get(cv2.CAP_PROP_FPS)
+    first = next_frame(capture)
+    if first is None:
+        return None
+    count, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
 
     def images() -> Iterator[np.ndarray]:
-        is_read, image = True, first
-        while is_read:
+        image = first
+        while image is not None:
             yield image
-            is_read, image = capture.read()
+            image = next_frame(capture)
         capture.release()
 
     size = (first.shape[1], first.shape[0])
-    return Frames(images(), size, count if count > 0 else None, rate if rate > 0 else USUAL_RATE)
+    return Frames(images(), size, int(count) if 0 < count < math.inf else None, rate if rate > 0 else USUAL_RATE)
 
 
-def drawn_path(folder: Path, source: Source) -> Path:
-    """Where the drawn copy of a source goes: under its name, with a suffix more where its own cannot be written."""
-    path = folder / source.name
-    if source.is_video:
-        return path if path.suffix.lower() in CODECS else path.with_name(f"{path.name}.mp4")
-    return path if cv2.haveImageWriter(path.name) else path.with_name(f"{path.name}.png")
+def next_frame(capture: cv2.VideoCapture) -> np.ndarray | None:
+    """The next frame, uint8 [H, W, 3]; None at the end and where the file is damaged."""
+    try:
+        is_read, image = capture.read()
+    except cv2.error:
+        return None
+    return image if is_read else None
+
+
+def plan_copies(folder: Path, sources: list[Source]) -> dict[Source, Path]:
+    """Where the drawn copy of each source goes; UserError where one would replace a source or another copy.
+
+    It has the name of the source, with a suffix more where its own cannot be written.
+    """
+    originals = {absolute(source.place): source for source in sources if not source.is_webcam}
+    copies: dict[Path, Source] = {}
+    for source in sources:
+        path = folder / source.name
+        if source.is_video:
+            path = path if path.suffix.lower() in CODECS else path.with_name(f"{path.name}.mp4")
+        elif not can_write(path.suffix.lower()):
+            path = path.with_name(f"{path.name}.png")
+        if absolute(path) in originals:
+            raise UserError(f"--save {folder} would overwrite {originals[absolute(path)]}: give another folder")
+        if path in copies:
+            raise UserError(f"the copies of {copies[path]} and {source} would have one name: look at one of them in a "
+                            "run of its own")
+        copies[path] = source
+    return {source: path for path, source in copies.items()}
+
+
+@functools.cache
+def can_write(suffix: str) -> bool:
+    """Whether OpenCV writes pictures of three colours under a suffix."""
+    return encode_picture(SMALL_PICTURE, suffix) is not None
 
 
 @contextmanager
-def frame_writer(path: Path, frames: Frames) -> Iterator[Callable[[np.ndarray], None]]:
+def frame_writer(path: Path, frames: Frames, taken: Collection[Path]) -> Iterator[Callable[[np.ndarray], None]]:
     """A function that takes the drawn frames; `path` is there once all are written.
 
     A video keeps size and frame rate; an odd side loses its last pixel, which the encoders do not take. Neither
-    sound nor metadata is copied.
+    sound nor metadata is copied. A picture that its format cannot hold becomes a .png, under a name that is not in
+    `taken`. UndrawableError where there is no way, UserError where not all arrived on the disk.
     """
     if not frames.rate:
-        yield lambda image: write_picture(path, image)
+        yield functools.partial(write_copy, path, taken)
         return
-    with atomic_path(path) as temporary:
+    count = 0
+    with told_if_undrawable(path), atomic_path(path) as temporary, name_in_utf8(temporary) as name:
         codec = cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()])
-        writer = cv2.VideoWriter(str(temporary), codec, frames.rate, frames.size)
+        writer = cv2.VideoWriter(name, codec, frames.rate, frames.size)
         if not writer.isOpened():
-            raise UserError(f"OpenCV cannot write {path} ({frames.size[0]} x {frames.size[1]}, {frames.rate:g} frames "
-                            "a second): save elsewhere or leave this video out")
+            raise UndrawableError(f"cannot write {path}: OpenCV makes no video of {frames.size[0]} x {frames.size[1]} "
+                                  f"pixels and {frames.rate:g} frames a second")
+
+        def write(image: np.ndarray) -> None:
+            nonlocal count
+            if image.shape[1::-1] != frames.size:  # as it changes in some streams; the writer would leave it out
+                image = cv2.resize(image, frames.size)
+            writer.write(image)
+            count += 1
+
         try:
-            yield writer.write
+            yield write
         finally:
             writer.release()
+        arrived = count_frames(name)
+        if arrived != count:  # the writer itself does not tell
+            raise UserError(f"cannot write {path}: {arrived} of {count} frames arrived; is the disk full?")
+
+
+def count_frames(name: str) -> int:
+    """How many frames of a video file can be read."""
+    capture = cv2.VideoCapture(name)
+    count = 0
+    while capture.grab():
+        count += 1
+    capture.release()
+    return count
+
+
+def write_copy(path: Path, taken: Collection[Path], image: np.ndarray) -> None:
+    """Write a drawn picture, as .png where its own format cannot hold it; UndrawableError where neither can.
+
+    taken: absolute paths, `path` among them, that nothing may replace.
+    """
+    data = encode_picture(image, path.suffix)
+    if data is None:
+        data = encode_picture(image, ".png")
+        if data is None:
+            raise UndrawableError(f"cannot write {path}: no format holds {image.shape[1]} x {image.shape[0]} pixels")
+        while absolute(path) in taken:
+            path = path.with_name(f"{path.name}.png")
+    with told_if_undrawable(path), atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def told_if_undrawable(path: Path) -> Iterator[None]:
+    """A name that becomes too long by what is added to it is the matter of one copy, not of the run."""
+    try:
+        yield
+    except UnwritableError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise UndrawableError(str(error)) from None

@@ -16,11 +16,14 @@ from detection.face_detector import Candidates
 from detection.protocols import PROTOCOLS, Protocol
 from detection.suppression import Detections, DetectionSettings, above_threshold, mirror, rescale, suppress, vote
 from layers.anchors import STRIDES
+from utils.errors import is_out_of_memory
 
 #: Pixels that go through the network at once: four pictures of 640 x 640, or one larger picture.
 BATCH_PIXELS = 4 * 640 * 640
-#: Pixels that wait to be grouped by size: 200 MB.
+#: What waits to be grouped by size: pixels, 200 MB of them, and looks, of which each holds a handle or two of the
+#: shared memory it came in; a process often has 1,024 handles, on macOS 256.
 WAITING_PIXELS = 1 << 26
+WAITING_LOOKS = 96
 
 
 class Look(NamedTuple):
@@ -96,7 +99,7 @@ def detect(
 
 
 class PictureFolder(Dataset):
-    """Pictures read and scaled by a protocol: (index, looks), no looks where one cannot be read."""
+    """Pictures read and scaled by a protocol: (index, looks), no looks where one cannot be read or held in memory."""
 
     def __init__(self, paths: list[Path], protocol: Protocol):
         self.paths = paths
@@ -107,7 +110,12 @@ class PictureFolder(Dataset):
 
     def __getitem__(self, index: int) -> tuple[int, list[Look]]:
         picture = read_picture(self.paths[index])
-        return index, [] if picture is None else looks_at(picture, self.protocol)
+        try:
+            return index, [] if picture is None else looks_at(picture, self.protocol)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return index, []
 
 
 def detect_files(
@@ -121,28 +129,38 @@ def detect_files(
     """Detections of every file as (index into paths, Detections in the pixels of the file, None if unreadable).
 
     Pictures that wait together go through the detector in batches of equal padded size, so the order is not that
-    of `paths`. What waits is bounded in pixels: memory does not grow with the size of the set.
+    of `paths`. What waits is bounded: neither memory nor handles grow with the size of the set. A picture that memory
+    does not suffice for counts as unreadable.
     """
     loader = DataLoader(PictureFolder(paths, PROTOCOLS[protocol]), batch_size=None, num_workers=workers)
     for window in windows(loader):
         found: dict[int, list[Candidates]] = {index: [] for index, _ in window}
+        too_large = set()
         for batch in batches_of_equal_size(window):
-            candidates = detect_looks(detector, [look for _, look in batch], settings, device)
+            try:
+                candidates = detect_looks(detector, [look for _, look in batch], settings, device)
+            except Exception as error:
+                # Of one picture it is the picture's fault; what fits as a rule tells of the machine.
+                if len(batch) > 1 or not is_out_of_memory(error):
+                    raise
+                too_large.add(batch[0][0])
+                continue
             for (index, _), field in zip(batch, candidates):
                 found[index].append(field)
         for index, candidates in found.items():
-            yield index, join_looks(candidates, settings) if candidates else None
+            yield index, join_looks(candidates, settings) if candidates and index not in too_large else None
 
 
 def windows(loader: Iterable[tuple[int, list[Look]]]) -> Iterator[list[tuple[int, list[Look]]]]:
     """Consecutive pictures, as many as may wait together."""
-    window, waiting = [], 0
+    window, pixels, waiting = [], 0, 0
     for index, looks in loader:
         window.append((index, looks))
-        waiting += sum(look.image[0].numel() for look in looks)
-        if waiting >= WAITING_PIXELS:
+        pixels += sum(look.image[0].numel() for look in looks)
+        waiting += len(looks)
+        if pixels >= WAITING_PIXELS or waiting >= WAITING_LOOKS:
             yield window
-            window, waiting = [], 0
+            window, pixels, waiting = [], 0, 0
     if window:
         yield window
 

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.errors import UserError
+from utils.files import as_text
 
-#: Files a folder or a pattern is searched for. OpenCV reads no HEIC: such pictures are to be named, not passed over.
+#: Files a folder or a pattern is searched for: all that OpenCV reads, by the names in use, and what it does not read
+#: but people have (HEIC, JPEG XL): such pictures are to be named, not passed over.
 PICTURE_SUFFIXES = {
-    ".avif", ".bmp", ".heic", ".heif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif",
-    ".tiff", ".webp",
+    ".apng", ".avif", ".bmp", ".dib", ".heic", ".heif", ".hdr", ".j2k", ".jfif", ".jif", ".jp2", ".jpe", ".jpeg",
+    ".jpg", ".jxl", ".pam", ".pbm", ".pfm", ".pgm", ".pic", ".pjp", ".pjpeg", ".png", ".pnm", ".ppm", ".ras", ".sr",
+    ".tif", ".tiff", ".webp",
 }
 VIDEO_SUFFIXES = {
-    ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
-    ".webm", ".wmv",
+    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mkv", ".mov",
+    ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv",
 }
 
 
@@ -36,8 +39,7 @@ class Source(NamedTuple):
     def __str__(self) -> str:
         if isinstance(self.place, int):
             return f"webcam {self.place}"
-        # A name that is no UTF-8 can be written and printed so.
-        return self.place.as_posix().encode(errors="backslashreplace").decode()
+        return as_text(self.place.as_posix())
 
 
 def find_sources(texts: list[str], results: Path | None = None) -> list[Source]:
@@ -71,6 +73,9 @@ def files_of(text: str, results: Path | None) -> tuple[Path, list[Path]]:
     path = Path(text)
     if os.path.isfile(text):
         return path.parent, [path]
+    if os.path.lexists(text) and not os.path.isdir(text):
+        raise UserError(f"{text} is no ordinary file: give a picture, a folder or a video"
+                        if os.path.exists(text) else f"{text} is a link to nothing: give what it was to be")
     if os.path.isdir(text):
         folder = path
         paths = [file for file in path.rglob("*") if not is_hidden(file.relative_to(path))]
@@ -93,7 +98,8 @@ def is_hidden(path: Path) -> bool:
 
 
 def is_known(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES and path.is_file()
+    """Whether a name says picture or video; what lies there, a pipe or a link to nothing, is told when it is read."""
+    return path.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES and not path.is_dir()
 
 
 def absolute(path: Path) -> Path:

@@ -5,7 +5,7 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -15,13 +15,14 @@ from tqdm import tqdm
 from detection.drawing import blur_faces, draw_detections
 from detection.face_detector import load_detector
 from detection.face_records import FaceRecord, RecordFiles, record_files, records_of
-from detection.frames import drawn_path, frame_writer, quiet_opencv, read_frames
+from detection.frames import Frames, UndrawableError, frame_writer, plan_copies, quiet_opencv, read_frames
 from detection.inference import detect, scale_picture
 from detection.protocols import FITTED, PROTOCOLS
 from detection.sources import Source, absolute, find_sources
 from detection.suppression import Detections, DetectionSettings
 from utils.distributed import choose_device
-from utils.errors import UserError
+from utils.errors import UserError, is_out_of_memory
+from utils.files import check_folder_is_writable
 
 WINDOW = "faces (q stops)"
 #: Longest side in the window.
@@ -35,8 +36,9 @@ def survey(options: Namespace) -> int:
     quiet_opencv()
     device = choose_device(options.gpu, options.cpu)
     sources = find_sources(options.source, options.save)
+    copies = plan_copies(options.save, sources) if options.save else {}
     if options.save:
-        check_folder(options.save, sources)
+        check_folder_is_writable(options.save)
     if options.show:
         check_display()
     detector = load_detector(options.trained_model, device)
@@ -46,7 +48,7 @@ def survey(options: Namespace) -> int:
     def find(picture: np.ndarray) -> Detections:
         return detect(detector, picture, protocol, settings, device)
 
-    run = Survey(find, options)
+    run = Survey(find, options, copies)
     with record_files(options.json, options.csv) as records:
         for source in tqdm(sources, unit="file", disable=len(sources) == 1 or None):  # None: a terminal only
             if run.is_stopped:
@@ -56,15 +58,6 @@ def survey(options: Namespace) -> int:
     for complaint in run.complaints:
         print(f"warning: {complaint}", file=sys.stderr)
     return 1 if run.complaints else 0
-
-
-def check_folder(folder: Path, sources: list[Source]) -> None:
-    """UserError where drawn copies cannot go to a folder: it is a file, or they would replace a source."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--save {folder} is a file: give a folder")
-    for source in sources:
-        if not source.is_webcam and absolute(drawn_path(folder, source)) == absolute(source.place):
-            raise UserError(f"--save {folder} would overwrite {source}: give another folder")
 
 
 def check_display() -> None:
@@ -79,28 +72,41 @@ def check_display() -> None:
 class Survey:
     """Sources looked at one after the other, and what came of it.
 
-    find: a uint8 BGR picture [H, W, 3] -> its faces.
+    find: a uint8 BGR picture [H, W, 3] -> its faces. copies: where what is drawn goes, empty where it goes nowhere.
     """
 
-    def __init__(self, find: Callable[[np.ndarray], Detections], options: Namespace):
+    def __init__(self, find: Callable[[np.ndarray], Detections], options: Namespace, copies: dict[Source, Path]):
         self.find = find
         self.options = options
+        self.copies = copies
+        self.taken = {absolute(path) for path in copies.values()}
+        self.taken |= {absolute(source.place) for source in copies if not source.is_webcam}
         self.is_printing = not (options.save or options.json or options.csv or options.show)
         self.is_stopped = False
         self.complaints: list[str] = []
         self.counts: Counter[str] = Counter()
 
     def look_at(self, source: Source, records: RecordFiles) -> None:
-        """Find the faces of a source, and record, draw, show or print them."""
+        """Find the faces of a source, and record, draw, show or print them; complain of what cannot be done."""
         frames = read_frames(source)
         if frames is None and source.is_webcam:
             raise UserError(f"{source} is not there or gives no picture: check its number and whether it is in use")
         if frames is None:
             self.complaints.append(f"cannot read {source}: skipped")
             return
-        save = self.options.save
+        try:
+            self.look_through(source, frames, records)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self.complaints.append(f"{source}, {frames.size[0]} x {frames.size[1]} pixels, is too large for the memory "
+                                   "here: skipped")
+
+    def look_through(self, source: Source, frames: Frames, records: RecordFiles) -> None:
+        """The same for the frames of a source that can be read."""
         done = 0
-        with frame_writer(drawn_path(save, source), frames) if save else nullcontext() as write:
+        with ExitStack() as stack:
+            write = self.start_copy(source, frames, stack)
             bar = tqdm(frames.images, str(source), frames.count, leave=False, unit="frame",
                        disable=not source.is_video or None)
             try:
@@ -123,6 +129,16 @@ class Survey:
         if not self.is_stopped and frames.count and done < COMPLETE * frames.count:
             self.complaints.append(f"{source} is damaged: {done} of its {frames.count} frames could be read")
 
+    def start_copy(self, source: Source, frames: Frames, stack: ExitStack) -> Callable[[np.ndarray], None] | None:
+        """What takes the drawn frames until the stack ends; None where no copy is asked for, or none can be made."""
+        if source not in self.copies:
+            return None
+        try:
+            return stack.enter_context(frame_writer(self.copies[source], frames, self.taken))
+        except UndrawableError as error:
+            self.complaints.append(str(error))
+            return None
+
     def draw(
         self, image: np.ndarray, detections: Detections, write: Callable[[np.ndarray], None] | None, is_still: bool
     ) -> None:
@@ -134,7 +150,10 @@ class Survey:
         else:
             drawn = draw_detections(image, detections, self.options.confidence_threshold)
         if write:
-            write(drawn)
+            try:
+                write(drawn)
+            except UndrawableError as error:
+                self.complaints.append(str(error))
         if self.options.show:
             self.is_stopped = is_stopped_by_hand(drawn, is_still)
 

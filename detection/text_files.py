@@ -8,7 +8,7 @@ from data.picture_files import picture_size_of
 from detection.protocols import Protocol
 from detection.suppression import Detections
 from detection.validation import rows_of
-from utils.files import atomic_path
+from utils.files import as_text, atomic_path
 from widerface_evaluate.wider_files import SCALES
 
 #: What made the detections of a folder.
@@ -26,7 +26,7 @@ class DetectionFolder:
         self.folder = folder
         self.names = names
         stamp_path = folder / STAMP
-        if not stamp_path.is_file() or stamp_path.read_text(encoding="utf-8") != json.dumps(stamp, indent=1):
+        if read_stamp(folder) != json.loads(json.dumps(stamp)):
             stamp_path.unlink(missing_ok=True)
             for path in folder.glob("*/*.txt"):
                 path.unlink()
@@ -50,7 +50,8 @@ class DetectionFolder:
         rows = rows_of(detections)
         lines = [stem, str(len(rows)), *(f"{x:.2f} {y:.2f} {w:.2f} {h:.2f} {score:.6f}" for x, y, w, h, score in rows)]
         with atomic_path(self.path(name)) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            # A name that is no UTF-8 stays as it is, byte by byte.
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
 
     def write_scales(self, paths: list[Path], protocol: Protocol) -> None:
         """Write scales.csv, by which the evaluator tells how large a face was at the network.
@@ -64,19 +65,29 @@ class DetectionFolder:
             scale = max(protocol.factors(*size)) if size else 1.0
             lines.append(f"{Path(name).with_suffix('').as_posix()},{scale:.6g}")
         with atomic_path(self.folder / SCALES) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
 
     def pack(self) -> Path:
         """A zip of the EVENT/NAME.txt files beside the folder, as the official server takes a submission."""
         archive = self.folder.with_name(f"{self.folder.name}.zip")
         with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
             for name in self.names:
-                packed.write(self.path(name), self.path(name).relative_to(self.folder).as_posix())
+                packed.write(self.path(name), as_text(self.path(name).relative_to(self.folder).as_posix()))
         return archive
 
 
 def is_empty(path: Path) -> bool:
     """Whether a file of detections has none: it says so, or a power cut left nothing in it."""
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         file.readline()
-        return file.readline().strip() in ("", "0")
+        return file.readline().strip() in (b"", b"0")
+
+
+def read_stamp(folder: Path) -> dict | None:
+    """What made the detections of a folder; None where it does not say, or cannot be read any more."""
+    path = folder / STAMP
+    try:
+        stamp = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return stamp if isinstance(stamp, dict) else None

@@ -20,8 +20,8 @@ TEACHER_TERMS = ("kd_class", "kd_box", "kd_landmark")
 class Criterion:
     """Named losses and their weights.
 
-    With a teacher the sum is (1 - alpha) * (2 box + code + class + landmark)
-    + alpha * (kd_class + kd_box + kd_landmark) + feature_weight * feature; without one it is the task part alone, at full weight.
+    With a teacher the sum is (1 - alpha) * (2 box + code + class + landmark) + alpha * (kd_class + kd_box +
+    kd_landmark) + feature_weight * feature; without one it is the task part alone, at full weight.
     `weights` holds one number per term, in the order in which terms are logged.
     """
 

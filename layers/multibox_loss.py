@@ -19,8 +19,8 @@ NEGATIVES_PER_POSITIVE = 7
 #: A picture without faces still teaches its hardest background anchors.
 MINIMUM_NEGATIVES = 14
 
-#: IoU of an anchor's own box with its face up to which the class target is 0, and from which on it is 1. AP counts a box
-#: from 0.5 on: a score then says how likely the box will count, not only how likely there is a face.
+#: IoU of an anchor's own box with its face up to which the class target is 0, and from which on it is 1. AP counts a
+#: box from 0.5 on: a score then says how likely the box will count, not only how likely there is a face.
 MISS_IOU, HIT_IOU = 0.2, 0.6
 
 
@@ -31,7 +31,9 @@ def multibox_loss(
     against class_targets), landmark (smooth L1, mean of ten offsets).
 
     The code term is for small faces: a box of 7 px needs a size offset of -4 from an anchor of 16 px, to which GIoU's
-    gradient drives the heads too slowly. outputs of B pictures with A anchors; anchors [A, 4] cxcywh in pixels; normalizer a positive scalar tensor.
+    gradient drives the heads too slowly.
+
+    outputs of B pictures with A anchors; anchors [A, 4] cxcywh in pixels; normalizer a positive scalar tensor.
     Computed in float32.
     """
     weights = assignment.weights

@@ -8,8 +8,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-#: Last names left in checkpoints by a FLOP counter.
-FLOP_COUNTER_NAMES = ("total_ops", "total_params")
+#: Last names left in checkpoints by a FLOP counter, and by PyTorch's averaged models.
+COUNTER_NAMES = ("total_ops", "total_params", "n_averaged")
+
+#: Where scripts keep the parameters of a network, an average first: it is what they test.
+WRAPPERS = ("ema", "model_ema", "ema_state_dict", "model", "state_dict", "model_state_dict", "net", "network")
+
+#: What DataParallel and the scripts around a network put before the names of its parameters.
+PREFIXES = ("module.", "model.", "net.", "network.")
 
 #: Prefix of the classifier in the ImageNet backbone's file, which no detector needs.
 IMAGENET_CLASSIFIER = "fc."
@@ -104,17 +110,34 @@ def _shuffle_names(theirs: str, ours: str) -> dict[str, str]:
     return names
 
 
-def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
-    """The parameters of a published checkpoint under their published names.
+def unwrap(checkpoint: Mapping, depth: int = 3) -> dict[str, object]:
+    """The parameters in a checkpoint of whatever script, under their published names; empty where there are none.
 
-    Looks under `state_dict` or `model_state_dict`, drops the `module.` prefix of DataParallel and the FLOP
-    counter's entries. Empty where there are no parameters.
+    They are looked for under WRAPPERS, then under its other entries, `depth` deep, then in the checkpoint itself, where
+    an epoch or the like may stand beside them. What DataParallel, torch.compile and a FLOP counter put into or before
+    the names is dropped.
     """
-    state = checkpoint.get("state_dict", checkpoint.get("model_state_dict", checkpoint))
-    if not isinstance(state, Mapping):
+    known = [name for name in WRAPPERS if name in checkpoint]
+    for name in [*known, *(name for name in checkpoint if name not in known)] if depth else []:
+        part = checkpoint[name]
+        if isinstance(part, Mapping) and all(isinstance(key, str) for key in part):
+            if state := unwrap(part, depth - 1):
+                return state
+    if not any(isinstance(value, Tensor) for value in checkpoint.values()):
         return {}
-    state = {name.removeprefix("module."): value for name, value in state.items()}
-    return {name: value for name, value in state.items() if name.rpartition(".")[2] not in FLOP_COUNTER_NAMES}
+    return plain_names({name: part for name, part in checkpoint.items() if not isinstance(part, int | float | str)})
+
+
+def plain_names(state: Mapping[str, object]) -> dict[str, object]:
+    """Parameters under the names they have in the network itself, those of a counter left out."""
+    plain = {}
+    for name, value in state.items():
+        name = name.replace("_orig_mod.", "")
+        while name.startswith(PREFIXES):
+            name = name.partition(".")[2]
+        if name.rpartition(".")[2] not in COUNTER_NAMES:
+            plain[name] = value
+    return plain
 
 
 def translate(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

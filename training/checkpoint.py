@@ -1,16 +1,19 @@
 """Checkpoints: all that resuming, testing, detecting and exporting need, in plain types."""
 
+import io
 from argparse import Namespace
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
+from models.fitting import fill
 from training.ema import WeightAverage
+from training.optimizer import restore_optimizer
+from training.trainee import Trainee
 from utils.errors import UserError
 from utils.files import atomic_path
-from utils.pth_files import read_checkpoint
+from utils.pth_files import named_tensors, read_checkpoint, shown
 
 #: Flags that may differ between a run and its continuation without changing its result.
 FREE_FLAGS = {
@@ -18,9 +21,15 @@ FREE_FLAGS = {
     "print_freq", "training_dataset", "val_dataset", "teacher_model", "init_backbone", "init_weights",
 }
 
+#: Entries of a training state and their types.
+ENTRIES = {
+    "model_name": str, "model": dict, "ema": dict, "ema_updates": int, "projections": dict, "optimizer": dict,
+    "epochs_done": int, "best_ap": int | float, "options": dict,
+}
+
 
 def save_training_state(
-    path: str | Path, trainee: nn.Module, optimizer: Optimizer, average: WeightAverage, epochs_done: int,
+    path: str | Path, trainee: Trainee, optimizer: Optimizer, average: WeightAverage, epochs_done: int,
     best_ap: float, options: Namespace,
 ) -> None:
     """Write a checkpoint of train_v2.py: the network and its average, and all that going on needs."""
@@ -35,12 +44,14 @@ def save_training_state(
         "best_ap": best_ap,
         "options": {name: value for name, value in vars(options).items() if name not in FREE_FLAGS},
     }
+    content = io.BytesIO()  # by way of memory: the same state is the same bytes under any name
+    torch.save(state, content)
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_training_state(
-    path: str | Path, trainee: nn.Module, optimizer: Optimizer, average: WeightAverage, options: Namespace
+    path: str | Path, trainee: Trainee, optimizer: Optimizer, average: WeightAverage, options: Namespace
 ) -> tuple[int, float, list[str]]:
     """Put a run back to where `path` left it; returns the epochs done, the best AP and flags that have changed.
 
@@ -48,19 +59,28 @@ def load_training_state(
     holds no training state or one that does not fit.
     """
     state = read_checkpoint(path)
-    if "optimizer" not in state:
-        raise UserError(f"{path} holds weights but no training state: resume from a checkpoint of train_v2.py")
+    _check_entries(state, path)
     if state["model_name"] != trainee.network.name:
-        raise UserError(f"{path} is of model {state['model_name']}: pass --model {state['model_name']}")
-    try:
-        trainee.network.load_state_dict(state["model"])
-        trainee.projections.load_state_dict(state["projections"])
-        average.network.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"{path} does not fit this run ({str(error).splitlines()[0][:120]}): was it trained with a "
-                        "teacher, and this run without?") from None
+        name = shown(state["model_name"])
+        raise UserError(f"{path} is of model {name}: pass --model {name}")
+    if state["projections"].keys() != trainee.projections.state_dict().keys():
+        raise UserError(f"{path} does not fit this run: one of them has a teacher, the other has none; "
+                        "pass the same --teacher_model")
+    for part, module in (("model", trainee.network), ("projections", trainee.projections), ("ema", average.network)):
+        fill(module, named_tensors(state[part], f"{path}: '{part}'"), path)
+    restore_optimizer(optimizer, state["optimizer"], path)
     average.updates = state["ema_updates"]
     now = vars(options)
-    changed = [f"--{name} {old}" for name, old in state["options"].items() if now.get(name) != old]
-    return state["epochs_done"], state["best_ap"], changed
+    changed = [f"--{name} {old}" for name, old in state["options"].items() if str(now.get(name)) != str(old)]
+    return state["epochs_done"], float(state["best_ap"]), [shown(flag) for flag in changed]
+
+
+def _check_entries(state: dict, path: str | Path) -> None:
+    """UserError unless all entries of a training state are there, of the types that save_training_state gave them."""
+    if "optimizer" not in state:
+        raise UserError(f"{path} holds weights but no training state: resume from a checkpoint of train_v2.py")
+    for name, kind in ENTRIES.items():
+        value = state.get(name)
+        if not isinstance(value, kind) or (kind is int and value < 0):
+            told = "missing" if name not in state else f"a {type(value).__name__} with the value {shown(value)}"
+            raise UserError(f"{path}: '{name}' is {told}: resume from a checkpoint of train_v2.py")

@@ -7,6 +7,9 @@ from data.augment import CROP_SCALES
 from data.config import CACHES
 from utils.arguments import ArgumentParser, number
 
+#: Where no number of a flag makes sense any more.
+MOST = 10**6
+
 
 def parse_args(description: str | None = None, arguments: list[str] | None = None) -> Namespace:
     parser = ArgumentParser(description=description)
@@ -25,37 +28,37 @@ def parse_args(description: str | None = None, arguments: list[str] | None = Non
     add("--save_folder", type=Path, default="./weights/v2/", help="for checkpoints, log and curves")
     add("--resume_net", type=Path, help="checkpoint of this script to go on from")
 
-    add("--epochs", type=number(int, 1), default=400)
-    add("--batch_size", type=number(int, 1), default=32, help="pictures per optimiser step, over all GPUs together")
-    add("--accumulate", type=number(int, 1), default=1, help="parts in which a GPU goes through its share of the batch")
-    add("--image_size", type=number(int, 64), default=640, help="side of the training pictures, a multiple of 32")
-    add("--crop_scales", type=number(float, 0.01), nargs="+", default=list(CROP_SCALES), metavar="SCALE",
+    add("--epochs", type=number(int, 1, MOST), default=400)
+    add("--batch_size", type=number(int, 1, 2**16), default=32, help="pictures per optimiser step, over all GPUs")
+    add("--accumulate", type=number(int, 1, 2**16), default=1, help="parts in which a GPU takes its share of the batch")
+    add("--image_size", type=number(int, 64, 4096), default=640, help="side of the training pictures, a multiple of 32")
+    add("--crop_scales", type=number(float, 0.01, 100), nargs="+", default=list(CROP_SCALES), metavar="SCALE",
         help="sides of the squares cut out of a picture, over its short side; above 1 they show more than the picture")
-    add("--lr", type=number(float, 0), default=1e-3, help="peak learning rate")
-    add("--warmup_epochs", type=number(int, 0), default=5, help="epochs of linear warm-up")
-    add("--weight_decay", type=number(float, 0), default=0.05, help="of convolution weights; nothing else decays")
-    add("--clip_grad", type=number(float, 1e-6), default=10.0, help="largest gradient norm of a step")
+    add("--lr", type=number(float, 0, MOST), default=1e-3, help="peak learning rate")
+    add("--warmup_epochs", type=number(int, 0, MOST), default=5, help="epochs of linear warm-up")
+    add("--weight_decay", type=number(float, 0, MOST), default=0.05, help="of convolution weights; nothing else decays")
+    add("--clip_grad", type=number(float, 1e-6, MOST), default=10.0, help="largest gradient norm of a step")
     add("--ema_decay", type=number(float, 0, 1), default=0.9998, help="of the moving average of the weights")
 
-    add("--temperature", type=number(float, 1e-3), default=4.0, help="of class distillation")
+    add("--temperature", type=number(float, 1e-3, MOST), default=4.0, help="of class distillation")
     add("--alpha", type=number(float, 0, 1), default=0.7, help="share of distillation against the task losses")
-    add("--feature_weight", type=number(float, 0), default=0.1, help="weight of feature distillation")
-    add("--mixup_alpha", type=number(float, 0), default=0.2, help="of MixUp's beta distribution, 0 turns it off")
+    add("--feature_weight", type=number(float, 0, MOST), default=0.1, help="weight of feature distillation")
+    add("--mixup_alpha", type=number(float, 0, MOST), default=0.2, help="of MixUp's beta distribution, 0 turns it off")
     add("--cutmix_prob", type=number(float, 0, 1), default=0.5, help="share of pictures with CutMix")
     add("--face_mask_prob", type=number(float, 0, 1), default=0.0,
         help="share of pictures in which faces get a mask drawn over nose and mouth")
     add("--dropblock_prob", type=number(float, 0, 1), default=0.1, help="DropBlock's highest probability")
-    add("--dropblock_size", type=number(int, 1), default=3, help="side of DropBlock's blocks in cells")
+    add("--dropblock_size", type=number(int, 1, 2**10), default=3, help="side of DropBlock's blocks in cells")
 
     add("--precision", choices=("float32", "bfloat16"),
         help="of the networks (default: bfloat16 on a GPU that has it, else float32); losses are always float32")
     add("--compile", action="store_true", help="torch.compile student and teacher, which takes minutes at the start")
     add("--gpu", default="0", help="GPU numbers such as 0 or 0,1; cpu (cpu,cpu: two processes) trains without")
-    add("--num_workers", type=number(int, 0), default=4, help="loader processes per GPU")
+    add("--num_workers", type=number(int, 0, 2**8), default=4, help="loader processes per GPU")
     add("--cache", choices=CACHES, default="none", help="keep all pictures, decoded, in main memory or on the device")
-    add("--seed", type=number(int, 0), default=0)
-    add("--eval_every", type=number(int, 0), default=10, help="epochs between AP measurements, 0 for never")
+    add("--seed", type=number(int, 0, 2**63 - 1), default=0)
+    add("--eval_every", type=number(int, 0, MOST), default=10, help="epochs between AP measurements, 0 for never")
     add("--eval_protocol", default="vga", help="how pictures are scaled for that AP, as in test_widerface.py")
-    add("--save_every", type=number(int, 1), default=10, help="epochs between numbered checkpoints")
-    add("--print_freq", type=number(int, 1), default=20, help="steps between updates of the losses shown")
+    add("--save_every", type=number(int, 1, MOST), default=10, help="epochs between numbered checkpoints")
+    add("--print_freq", type=number(int, 1, MOST), default=20, help="steps between updates of the losses shown")
     return parser.parse_args(arguments)

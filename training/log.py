@@ -3,20 +3,29 @@
 import csv
 from pathlib import Path
 
+from utils.errors import UserError
 from utils.files import atomic_path
+from utils.text_files import read_lines
 
 
 class TrainingLog:
     """Rows of named numbers in a CSV file that is replaced as a whole after each epoch.
 
-    Continuing a run keeps the rows up to `epochs_done` and drops what was logged after the checkpoint.
+    Continuing a run keeps the rows up to `epochs_done` and drops what was logged after the checkpoint. A file that
+    another program has saved in its own way is set aside, and `note` says so: a run goes on from its checkpoint.
     """
 
     def __init__(self, path: str | Path, epochs_done: int = 0):
         self.path = Path(path)
         self.rows: list[dict] = []
+        self.note = ""
         if epochs_done and self.path.is_file():
-            self.rows = [row for row in read_log(self.path) if row["epoch"] <= epochs_done]
+            try:
+                self.rows = [row for row in read_log(self.path) if row["epoch"] <= epochs_done]
+            except UserError as error:
+                aside = _free_name(self.path)
+                self.path.rename(aside)
+                self.note = f"note: {error}; it was set aside as {aside.name}, and a new log begins"
 
     def append(self, row: dict) -> None:
         """Add the row of an epoch; a column may be missing where nothing was measured."""
@@ -29,6 +38,28 @@ class TrainingLog:
 
 
 def read_log(path: str | Path) -> list[dict]:
-    """Rows of a training_log.csv as {column: float}; columns without a value in a row are left out of it."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    """Rows of a training_log.csv as {column: number}, `epoch` a whole one; a column may be missing in a row.
+
+    UserError, with the line, where the file is not as TrainingLog writes it. The order of its columns is free.
+    """
+    rows = []
+    reader = csv.DictReader(read_lines(path))
+    try:
+        for row in reader:
+            numbers = {name: float(value) for name, value in row.items() if value}
+            numbers["epoch"] = int(row["epoch"])
+            if rows and numbers["epoch"] <= rows[-1]["epoch"]:
+                raise ValueError
+            rows.append(numbers)
+    except (ValueError, TypeError, KeyError, csv.Error):  # text, cells without a column, no epochs or no order of them
+        raise UserError(f"{path}:{max(2, reader.line_num)} is no row of a training log (numbers by comma, epochs in "
+                        "order)") from None
+    return rows
+
+
+def _free_name(path: Path) -> Path:
+    """A name beside `path` that nothing has yet."""
+    number = 1
+    while (name := path.with_name(f"{path.stem}_set_aside_{number}{path.suffix}")).exists():
+        number += 1
+    return name

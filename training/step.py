@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.profiler import record_function
 
@@ -27,7 +26,7 @@ PHASES = ("mixing", "assignment", "student", "teacher", "losses", "backward", "o
 class TrainingStep:
     """All that one step needs beside its batch.
 
-    model is a Trainee, in DistributedDataParallel where there are several processes. anchors: [A, 4] cxcywh in pixels,
+    model is a Trainee, the same in every process. anchors: [A, 4] cxcywh in pixels,
     those of the training pictures. `parts` is the number of parts in which a process goes through its share of the
     batch, as if it were one: BatchNorm and the statistics of feature distillation alone are those of each part.
     Both networks compute in `precision` where it can be trusted (torch.autocast), the losses in float32.
@@ -58,6 +57,7 @@ class TrainingStep:
         images, assignment = self.prepare(batch, generator, mixes)
         losses, gradients = self.backward(images, assignment, measure_gradients)
         with self.phase("optimizer"):
+            distributed.average_gradients(self.model)
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -85,17 +85,14 @@ class TrainingStep:
         sums: dict[str, Tensor] = {}
         gradients: dict[str, Tensor] = {}
         for start in range(0, len(images), size):
-            is_last = start + size >= len(images)
-            wait = is_last or not isinstance(self.model, DistributedDataParallel)
-            with nullcontext() if wait else self.model.no_sync():
-                losses, features = self._losses(
-                    images[start : start + size], assignment.pictures(start, start + size), normalizer
-                )
-                if measure_gradients and start == 0 and self.teacher is not None:
-                    gradients["task_gradient"] = gradient_norm(self.criterion.task(losses), features)
-                    gradients["distillation_gradient"] = gradient_norm(self.criterion.distillation(losses), features)
-                with self.phase("backward"):
-                    self.criterion.total(losses).backward()
+            losses, features = self._losses(
+                images[start : start + size], assignment.pictures(start, start + size), normalizer
+            )
+            if measure_gradients and start == 0 and self.teacher is not None:
+                gradients["task_gradient"] = gradient_norm(self.criterion.task(losses), features)
+                gradients["distillation_gradient"] = gradient_norm(self.criterion.distillation(losses), features)
+            with self.phase("backward"):
+                self.criterion.total(losses).backward()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach()
         return sums, gradients

@@ -1,6 +1,7 @@
 """Command-line flags: both spellings of a name, bounds on numbers, mistakes told in one line."""
 
 import argparse
+import math
 from collections.abc import Callable
 
 
@@ -36,16 +37,18 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 def number(kind: type, minimum: float | None = None, maximum: float | None = None) -> Callable[[str], float]:
-    """A type for add_argument: an int or a float within closed bounds."""
+    """A type for add_argument: an int or a finite float within closed bounds."""
+    bounds = f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"
 
     def parse(text: str):
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"'{text}' is no {'whole ' if kind is int else ''}number") from None
-        if value != value or (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
-            bounds = f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"
-            raise argparse.ArgumentTypeError(f"{text} is out of range, it must be {bounds}")
+            raise argparse.ArgumentTypeError(f"'{shown}' is no {'whole ' if kind is int else ''}number") from None
+        finite = kind is int or math.isfinite(value)
+        if not finite or (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
+            raise argparse.ArgumentTypeError(f"{shown} is out of range, it must be {bounds}")
         return value
 
     return parse

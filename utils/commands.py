@@ -3,13 +3,16 @@
 import subprocess
 import sys
 
-from utils.errors import UserError
+from utils.errors import STOPPED, UserError
 
 
 def run(*command: str) -> None:
     """Run `python command` with this Python, showing what is run; UserError where it fails."""
     print(f"\n$ python {' '.join(command)}", flush=True)
-    if subprocess.run([sys.executable, *command]).returncode:
+    code = subprocess.run([sys.executable, *command]).returncode
+    if code == STOPPED:
+        raise KeyboardInterrupt
+    if code:
         raise UserError(f"stopped at: python {' '.join(command)}; the line above says why")
 
 

@@ -1,6 +1,8 @@
 """One process a GPU: start them, find one's place among them, add numbers up over them."""
 
+import logging
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Callable
@@ -8,11 +10,11 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-from torch.nn.parallel import DistributedDataParallel
 
-from utils.errors import UserError
+from utils.errors import STOPPED, UserError, exit_code
 
 
 def parse_devices(text: str) -> list[torch.device]:
@@ -67,7 +69,7 @@ def launch(main: Callable, options, processes: int) -> None:
     """Run main(options) in `processes` processes of this machine under torch's elastic launcher.
 
     main must be importable by name. For several machines the script is started with torchrun instead. Raises
-    UserError where a process stopped; the process has said why.
+    UserError where a process stopped; the process has said why. KeyboardInterrupt where a person stops them.
     """
     configuration = LaunchConfig(
         min_nodes=1,
@@ -78,19 +80,29 @@ def launch(main: Callable, options, processes: int) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
+    for name in ("agent.server.api", "multiprocessing.api"):  # they warn of what is told below
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.ERROR)
     try:
         elastic_launch(configuration, _run)(main, options)
+    except SignalException as told:  # the processes have got it too
+        if told.sigval != signal.SIGINT:
+            sys.exit(128 + told.sigval)
+        print(file=sys.stderr)  # the bar of a process that has ended has no end of its line
+        raise KeyboardInterrupt from None
     except ChildFailedError:
         raise UserError("a training process stopped, its own message is above; the others were ended") from None
 
 
 def _run(main: Callable, options) -> None:
+    def run() -> None:
+        try:
+            main(options)
+        except KeyboardInterrupt:  # the launcher says so, for all of them
+            sys.exit(STOPPED)
+
     # Not run_script: the launcher waits for this function to return.
-    try:
-        main(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    if code := exit_code(run):
+        sys.exit(code)
 
 
 def join(devices: list[torch.device]) -> torch.device:
@@ -141,12 +153,29 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def share_gradients(module: nn.Module) -> nn.Module:
-    """The module, whose backward pass averages its gradients over all processes where there are several."""
+def share_start(module: nn.Module) -> None:
+    """Give parameters and buffers the values they have in the first process, on each of them."""
+    if dist.is_initialized():
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Replace every gradient by its mean over all processes, all in one exchange: they are a megabyte in all.
+
+    A parameter without a gradient takes part with zeros. BatchNorm statistics stay those of each process.
+    """
     if not dist.is_initialized():
-        return module
-    # Each process keeps its own BatchNorm statistics, of which those of the first are saved: nothing to send around.
-    return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    total = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    dist.all_reduce(total)
+    means = (total / dist.get_world_size()).split([parameter.numel() for parameter in parameters])
+    gradients = [parameter.grad for parameter in parameters]
+    torch._foreach_copy_(gradients, [mean.view_as(gradient) for mean, gradient in zip(means, gradients)])
 
 
 def wait_for_all() -> None:

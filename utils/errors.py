@@ -1,7 +1,16 @@
 """Errors a user can act on, and the one way every script reports them."""
 
+import io
+import os
+import re
 import sys
 from collections.abc import Callable
+
+#: What the shell knows a program by that Ctrl-C has ended.
+STOPPED = 130
+
+#: What NumPy, PyTorch on any device, OpenCV and ONNX Runtime say where memory is short.
+OUT_OF_MEMORY = re.compile("out of memory|insufficient memory|allocate memory|bad_alloc|bad allocation", re.IGNORECASE)
 
 
 class UserError(Exception):
@@ -9,9 +18,60 @@ class UserError(Exception):
 
 
 def run_script(main: Callable[[], int | None]) -> None:
-    """Run a script's main; a UserError becomes one line on stderr and exit code 2."""
+    """Run a script's main and end the process with its exit code, see `exit_code`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no text can be printed, as on stderr
+    sys.exit(exit_code(main))
+
+
+def exit_code(main: Callable[[], int | None]) -> int | None:
+    """Run main; its own exit code, or 2 and one line on stderr where it fails for a reason outside of this code.
+
+    That is a UserError, an OSError (a full disk, a closed pipe) or a lack of memory. After Ctrl-C the code is STOPPED.
+    """
     try:
-        sys.exit(main())
+        code = main()
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        tell(f"error: {error}")
+    except KeyboardInterrupt as error:
+        tell(str(error) or "stopped")
+        return STOPPED
+    except OSError as error:
+        tell(f"error: {reason(error)}{f': {os.fsdecode(error.filename)}' if error.filename else ''}")
+        _give_up_output()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        tell(f"error: out of memory ({reason(error)}): take fewer or smaller pictures at once, or free some")
+    return 2
+
+
+def tell(line: str) -> None:
+    """Print a line on stderr that stands by itself: a progress bar that was interrupted is ended first."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        for bar in list(getattr(tqdm, "_instances", ())):  # else it ends when Python forgets it, after this line
+            bar.close()
+    print(line, file=sys.stderr, flush=True)
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in a few words on one line."""
+    lines = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()
+    return lines[0][:160]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it was memory that failed, in main memory or on a device."""
+    return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(str(error)))
+
+
+def _give_up_output() -> None:
+    """Where nobody takes what is printed any more, keep Python from trying, and failing, once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -36,7 +36,9 @@ def print_table(rows: list[Row]) -> None:
 def write_table(rows: list[Row], path: Path) -> None:
     """PATH.csv and PATH.json, with all digits; NaN is empty in the first and null in the second."""
     known = [{name: None if value != value else value for name, value in row.items()} for row in rows]
-    with atomic_path(path.with_suffix(".csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    # Names of folders that are no UTF-8 become \xe9 and the like.
+    options = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    with atomic_path(path.with_suffix(".csv")) as temporary, temporary.open("w", **options) as file:
         writer = csv.DictWriter(file, columns(rows))
         writer.writeheader()
         writer.writerows(known)

@@ -44,6 +44,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -147,6 +148,8 @@ def plot_curves(curves: dict[str, dict[str, Curve]], folder: Path) -> None:
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file beside `path` and rename it, so that no half-written one is ever there."""
+    if path.exists() and not path.is_file():  # a device would be replaced
+        raise wider_files.InputError(f"cannot write {path}: no ordinary file is there")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -217,8 +220,17 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def check_folder(folder: Path) -> None:
+    """Make a folder that results go to; OSError where nothing can be written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def main() -> None:
     args = parse_args()
+    for folder in [args.json.parent] * bool(args.json) + [args.plot] * bool(args.plot):
+        check_folder(folder)  # before the work
     names = [name for name, _ in args.pred]
     ground_truth = wider_files.load_ground_truth(args.gt)
     listed = np.ones(len(ground_truth.pictures), dtype=bool)
@@ -266,3 +278,6 @@ if __name__ == "__main__":
     except (wider_files.InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

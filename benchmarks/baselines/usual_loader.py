@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.config import MEAN_BGR
+from data.picture_files import read_picture
 from data.widerface import Record
+from utils.errors import UserError
 
 CROP_SCALES = (0.3, 0.45, 0.6, 0.8, 1.0)
 CROP_TRIES = 250
@@ -66,7 +68,9 @@ class UsualDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, np.ndarray]:
         record = self.records[index]
-        image = cv2.imread(record.path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = read_picture(record.path)
+        if image is None:
+            raise UserError(f"cannot read {record.path}: leave it out, the lineage's loader stops there")
         image, boxes, landmarks = crop(distort(image.astype(np.float32)), record.boxes, record.landmarks)
         height, width = image.shape[:2]
         side = max(height, width)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from data.config import MEAN_BGR
+from data.picture_files import read_picture
 from detection.suppression import Detections, DetectionSettings
 from layers.anchors import ANCHOR_SIZES, STRIDES
 from layers.box_coder import VARIANCES
@@ -78,7 +79,7 @@ def detect_file(
     padded shows in the global pooling of V1's channel gates, so it moves its scores a little.) UserError where it is
     no picture.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    picture = read_picture(path)
     if picture is None:
         raise UserError(f"cannot read {path}: leave it out, the usual loop stops there")
     image = np.float32(picture)

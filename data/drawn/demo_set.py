@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import os
-import shutil
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,9 @@ import numpy as np
 
 from data.drawn.people import COVERS, Person, any_colour, draw_person, imagine_person
 from data.drawn.scenery import draw_light, draw_place, draw_thing
+from data.picture_files import encode_picture
 from utils.errors import UserError
+from utils.files import atomic_folder
 from widerface_evaluate.ground_truth_files import ATTRIBUTES, AnnotatedPicture, write_ground_truth
 
 STAMP = "demo_set.json"
@@ -200,7 +202,8 @@ def draw_picture(folder: Path, seed: list[int], index: int) -> DrawnPicture:
     picture = DrawnPicture(event.name, f"{event.name.replace('--', '_')}_demo_{index:05d}", faces)
     path = folder / "images" / picture.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(65, 96))])[1].tobytes())
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(65, 96))]
+    path.write_bytes(encode_picture(pixels, ".jpg", quality))
     return picture
 
 
@@ -209,9 +212,14 @@ def draw_split(folder: Path, count: int, seed: list[int]) -> list[DrawnPicture]:
     draw = partial(draw_picture, folder, seed)
     processes = min(os.cpu_count() or 1, 8, max(1, count // 30))
     # Not forked: a caller may have threads running, and Windows cannot.
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, ignore_interrupts) as pool:
         pictures = pool.map(draw, range(count), chunksize=4)
     return sorted(pictures, key=lambda picture: (picture.event, picture.name))
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the process that started this one, which ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
@@ -253,12 +261,9 @@ def write_demo_set(folder: str | Path, train_pictures: int = 600, val_pictures: 
         raise UserError("the demo set needs one picture or more in each split and a seed of 0 or more")
     folder = Path(folder)
     stamp = {"maker": MAKER, "version": DRAWING_VERSION, "train": train_pictures, "val": val_pictures, "seed": seed}
-    found = read_stamp(folder)
-    if found == stamp:
+    if read_stamp(folder) == stamp:
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
+    with atomic_folder(folder) as partial_folder:
         train = draw_split(partial_folder / "train", train_pictures, [seed, 0])
         val = draw_split(partial_folder / "val", val_pictures, [seed, 1])
         write_lines(partial_folder / "train" / "label.txt", chain.from_iterable(map(training_lines, train)))
@@ -266,11 +271,6 @@ def write_demo_set(folder: str | Path, train_pictures: int = 600, val_pictures: 
         write_lines(partial_folder / "val" / "wider_val.txt", (f"/{picture.path}" for picture in val))
         write_ground_truth(partial_folder / "val" / "ground_truth", [annotate(picture) for picture in val])
         write_lines(partial_folder / STAMP, [json.dumps(stamp)])
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial_folder, folder)
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
 
 
 def read_stamp(folder: Path) -> dict | None:
@@ -278,8 +278,9 @@ def read_stamp(folder: Path) -> dict | None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     try:
-        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        # A pipe would be waited for.
+        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8")) if (folder / STAMP).is_file() else None
+    except (OSError, ValueError, RecursionError):
         stamp = None
     if not isinstance(stamp, dict) or stamp.get("maker") != MAKER:
         raise UserError(f"{folder} exists and is no demo set; give another --output, or move it away")

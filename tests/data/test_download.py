@@ -248,7 +248,7 @@ def test_damaged_zip_leaves_nothing_half_unpacked(tmp_path, archives, damage):
 
 
 def test_unpacking_starts_anew_after_a_kill(tmp_path, archives):
-    leftover = tmp_path / "train" / ".images.partial" / "0--Parade"
+    leftover = tmp_path / "train" / ".images.4711.partial" / "0--Parade"
     leftover.mkdir(parents=True)
     (leftover / "half.jpg").write_bytes(b"ha")
     (tmp_path / "train" / "images").mkdir()  # made by hand, empty
@@ -327,5 +327,5 @@ def test_stopped_by_the_user(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(download, "urlopen", interrupt)
-    assert exit_code(download.main, "--folder", tmp_path / "set") == 2
-    assert capsys.readouterr().err == "error: stopped; the same command goes on from here\n"
+    assert exit_code(download.main, "--folder", tmp_path / "set") == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"

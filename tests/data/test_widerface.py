@@ -134,7 +134,7 @@ def test_nothing_to_train_on_is_an_error(tmp_path, write_set):
         read_labels(tmp_path / "absent" / "label.txt")
     with pytest.raises(UserError, match="cannot read"):
         read_labels(tmp_path)
-    for empty in (b"", b"\n\n", b"1 2 3 4\n", b"\x00\xff\xfe\x80"):
+    for empty in (b"", b"\n\n", b"1 2 3 4\n"):
         with pytest.raises(UserError, match="names no picture"):
             read_labels(write_set(empty))
     with pytest.raises(UserError, match="none of the 1 pictures .*gone.jpg"):

@@ -188,7 +188,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(demo, "write_ground_truth", fail)
-    with pytest.raises(OSError):
+    with pytest.raises(UserError, match="no space left"):
         demo.write_demo_set(tmp_path / "set", 1, 1, 0)
     assert not list(tmp_path.iterdir())
 
