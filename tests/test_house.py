@@ -176,11 +176,14 @@ def test_no_test_imports_another():
 
 
 def test_tests_stand_where_what_they_test_stands():
-    """tests/ROOM/test_FILE.py tests ROOM/FILE.py, tests/scripts/test_FILE.py the script FILE.py."""
+    """tests/ROOM/test_FILE.py tests ROOM/FILE.py, tests/scripts/test_FILE.py the script FILE.py; tests/edges/ kinds of
+    bad input, wherever they come in."""
     whole = {ROOT / "tests/scripts/test_launchers.py", ROOT / "tests/scripts/test_startup.py"}
     lost = []
     for path in sorted((ROOT / "tests").glob("*/**/test_*.py")):
         folder = path.parent.relative_to(ROOT / "tests")
+        if folder == Path("edges"):
+            continue
         room = ROOT if folder == Path("scripts") else ROOT / folder
         name = path.stem.removeprefix("test_")
         if path not in whole and not (room / f"{name}.py").is_file() and not (room.name == name and room.is_dir()):
