@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import train_v2
+from tests.kills import RENAMES
 from tests.paths import ROOT
 from tests.tiny_training import EPOCHS, are_same, contents, go_on, tiny_flags, train, write_pictures
 from training.log import TrainingLog, read_log
@@ -49,10 +50,6 @@ def kill_at(monkeypatch, number: int, before: bool) -> None:
             raise KilledError
 
     monkeypatch.setattr(os, "replace", rename_and_die)
-
-
-#: Of each epoch log, curves, _epoch_N, _best and _last, of the last one _final too.
-RENAMES = 5 * EPOCHS + 1
 
 
 @pytest.mark.parametrize("number", range(RENAMES))
