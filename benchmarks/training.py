@@ -49,8 +49,9 @@ def parse_args(arguments: list[str]) -> tuple[Namespace, Namespace]:
 def measure_training(arguments: list[str]) -> None:
     """Print and write the three tables. UserError as train_v2.py."""
     own, training = parse_args(arguments)
-    for folder in [own.output_folder] + [own.profile.parent] * bool(own.profile):
-        check_folder_is_writable(folder)
+    for folder in (own.output_folder, own.profile and own.profile.parent):
+        if folder is not None:
+            check_folder_is_writable(folder)
     device = parse_devices(training.gpu)[0]
     with tempfile.TemporaryDirectory() as folder:
         pictures = own.batches * training.batch_size
