@@ -31,7 +31,6 @@ import onnx
 import torch
 from torch import nn
 
-from data.widerface import list_pictures
 from deployment.onnx_graph import (
     add_suppression,
     check_graph,
@@ -47,13 +46,13 @@ from deployment.weights_file import deployment_state, known_precision
 from detection.face_detector import FaceDetector
 from detection.onnx_detector import OnnxDetector, open_session, run_session
 from detection.suppression import DetectionSettings
-from detection.validation import mistakes_told, predict, read_ground_truth
+from detection.validation import ValidationSet, mistakes_told, open_validation_set, predict
 from models import load_model
 from utils.arguments import ArgumentParser, number
 from utils.errors import UserError, run_script
 from utils.files import atomic_path, check_folder_is_writable, fingerprint
 from utils.tables import Row, print_table
-from widerface_evaluate.evaluation import evaluate
+from widerface_evaluate.average_precision import evaluate
 
 CPU = torch.device("cpu")
 
@@ -96,11 +95,10 @@ def main() -> None:
     precision = known_precision(options.trained_model, options.table)
     if options.table is not None and not precision:
         print(f"{options.table} has no AP of {options.trained_model}, the package goes without")
-    if options.int8:  # mistakes are told before the work
-        list_pictures(options.dataset_folder)
-        read_ground_truth(options.dataset_folder / "ground_truth")
+    # Mistakes are told before the work.
+    pictures = open_validation_set(options.dataset_folder) if options.int8 else None
     check_output_folder(options.output_folder)
-    package = write_package(network, precision, options)
+    package = write_package(network, precision, pictures, options)
     for file in package.files:
         milliseconds = "" if file.milliseconds is None else f", {file.milliseconds:.1f} ms at 640 x 640"
         print(f"{options.output_folder / file.name}: {file.size / 1000:,.0f} kB{milliseconds}")
@@ -120,7 +118,9 @@ def check_output_folder(folder: Path) -> None:
         raise UserError(f"{page} is of something else and would be replaced: give another --output_folder")
 
 
-def write_package(network: nn.Module, precision: list[Row], options: Namespace) -> Package:
+def write_package(
+    network: nn.Module, precision: list[Row], pictures: ValidationSet | None, options: Namespace
+) -> Package:
     """Write every file of the package, or none where one fails; UserError as the checks of deployment.onnx_graph.
 
     The page is the first to go and the last to come: where it stands, all files of its export do.
@@ -150,7 +150,7 @@ def write_package(network: nn.Module, precision: list[Row], options: Namespace) 
         if options.int8:
             paths["_int8.onnx"] = start(f"{stem}_int8.onnx")
             package.calibration_pictures, package.quantized_precision = write_quantized(
-                paths["_int8.onnx"], paths[".onnx"], detector, options)
+                paths["_int8.onnx"], paths[".onnx"], detector, pictures, options.calibration_pictures)
         times = time_graphs(paths, options.float_input)
         paths[".pth"] = start(f"{stem}.pth")
         torch.save(deployment_state(network, detector.parameter_count, precision), paths[".pth"])
@@ -180,25 +180,25 @@ def write_suppressed(path: Path, plain: Path, detector: FaceDetector, settings: 
     check_suppression(path, plain, settings)
 
 
-def write_quantized(path: Path, plain: Path, detector: FaceDetector, options: Namespace) -> tuple[int, list[Row]]:
+def write_quantized(
+    path: Path, plain: Path, detector: FaceDetector, pictures: ValidationSet, calibration_pictures: int
+) -> tuple[int, list[Row]]:
     """Write the 8-bit graph and measure what it costs: how many pictures set its ranges, AP before and after."""
-    folder = options.dataset_folder
-    names = list_pictures(folder)
-    chosen = np.linspace(0, len(names) - 1, min(len(names), options.calibration_pictures)).round().astype(int)
-    calibrated = quantize(plain, path, [folder / "images" / names[index] for index in chosen])
-    truth = read_ground_truth(folder / "ground_truth")
+    chosen = np.linspace(0, len(pictures.paths) - 1, min(len(pictures.paths), calibration_pictures)).round().astype(int)
+    calibrated = quantize(plain, path, [pictures.paths[index] for index in chosen])
     with mistakes_told():
         before, after = (
-            evaluate(predict(OnnxDetector(graph), folder, PROTOCOL, CPU, workers=0), truth) for graph in (plain, path)
+            evaluate(predict(OnnxDetector(graph), pictures, PROTOCOL, CPU, workers=0), pictures.truth)
+            for graph in (plain, path)
         )
     graph = onnx.load(path)
     set_metadata(graph, metadata_of(detector) | {
-        "calibration_pictures": calibrated, "ap_protocol": PROTOCOL, "ap_pictures": len(names),
+        "calibration_pictures": calibrated, "ap_protocol": PROTOCOL, "ap_pictures": len(pictures.names),
         "ap_float32": known(before), "ap_int8": known(after),
     })
     onnx.save(graph, path)
     rows = [{"graph": "float32"} | before, {"graph": "int8"} | after]
-    print(f"AP of {len(names)} pictures of {folder}, protocol {PROTOCOL}, {calibrated} calibration pictures")
+    print(f"AP of {pictures.extent} of {pictures.folder}, protocol {PROTOCOL}, {calibrated} calibration pictures")
     print_table(rows)
     lost = {subset: before[subset] - after[subset] for subset in before}
     if any(loss > ACCEPTED_LOSS for loss in lost.values()):

@@ -5,8 +5,11 @@
     python test_widerface.py --trained_model teacher.pth student.pth --protocol vga
     python test_widerface.py --trained_model student.pth --protocol all
     python test_widerface.py --trained_model student.pth --split test --protocol multiscale
+    python test_widerface.py --trained_model student.pth --by size
 
 The folder holds images/EVENT/NAME.jpg, wider_val.txt and, for AP, ground_truth/ with the four official .mat files.
+Pictures that wider_val.txt does not name are left out of the evaluation: a shorter list measures on a part of the set,
+and the table says how much of it.
 Detections go to SAVE_FOLDER/CHECKPOINT_PROTOCOL/EVENT/NAME.txt, which widerface_evaluate/evaluation.py reads too, the
 table to SAVE_FOLDER/table.csv and table.json. A run that was stopped goes on when started again.
 
@@ -26,14 +29,14 @@ from torch import nn
 from tqdm import tqdm
 
 from data.picture_files import read_picture
-from data.widerface import list_pictures, list_test_pictures
+from data.widerface import list_test_pictures
 from detection.drawing import contact_sheet, draw_detections
 from detection.face_detector import load_detector
 from detection.inference import PictureFolder, detect, detect_files, detect_looks, join_looks
 from detection.protocols import PROTOCOLS
 from detection.suppression import DetectionSettings
 from detection.text_files import DetectionFolder
-from detection.validation import precision_of_folder, read_ground_truth
+from detection.validation import ValidationSet, groups_of_folder, open_validation_set, precision_of_folder
 from models import MODELS
 from utils.arguments import ArgumentParser, number
 from utils.distributed import choose_device
@@ -64,6 +67,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--gpu", default=None, help="GPU number or cpu (default: GPU 0 where there is one)")
     add("--cpu", action="store_true", help="the same as --gpu cpu")
     add("--num_workers", type=number(int, 0), default=2, help="processes that read pictures ahead")
+    add("--by", choices=("size", "event"), help="print AP by height of the faces, or of the hard faces by event, too")
     add("--save_image", action="store_true", help="draw detections on some of the pictures into save_folder")
     add("--vis_thres", type=number(float, 0, 1), default=0.5, help="lowest score that is drawn")
     options = parser.parse_args(arguments)
@@ -89,33 +93,34 @@ def main() -> None:
     device = choose_device(options.gpu, options.cpu)
     settings = DetectionSettings(options.confidence_threshold, options.top_k, options.nms_threshold, options.keep_top_k)
     detectors = load_detectors(options, device)
-    is_test = options.split == "test"
-    names = list_test_pictures(options.dataset_folder) if is_test else list_pictures(options.dataset_folder)
-    truth_folder = options.dataset_folder / "ground_truth"
-    truth = read_ground_truth(truth_folder) if truth_folder.is_dir() and not is_test else None
+    pictures = open_pictures(options)
 
     rows = []
     for protocol in list(PROTOCOLS) if options.protocol == "all" else [options.protocol or "original"]:
         started = len(rows)
         for (name, detector), path in zip(detectors.items(), options.trained_model):
             stamp = {"checkpoint": fingerprint(path), "protocol": protocol, **asdict(settings)}
-            folder = DetectionFolder(options.save_folder / f"{name}_{protocol}", names, stamp)
-            run_detector(detector, folder, options, protocol, settings, device)
-            if is_test:
+            folder = DetectionFolder(options.save_folder / f"{name}_{protocol}", pictures.names, stamp)
+            run_detector(detector, folder, pictures, options, protocol, settings, device)
+            if options.split == "test":
                 print(f"for the official server: {folder.pack()}")
-            precision = precision_of_folder(folder.folder, truth) if truth else {}
-            rows.append(protocol_columns(name, detector, options.dataset_folder, protocol, settings) | precision)
-        times = time_pictures(list(detectors.values()), picture_paths(names, options), protocol, settings, device)
+            precision = precision_of_folder(folder.folder, pictures.truth) if pictures.truth else {}
+            rows.append(protocol_columns(name, detector, pictures, protocol, settings) | precision)
+            folder.write_scales(pictures.paths, PROTOCOLS[protocol])
+            if options.by:
+                tables = groups_of_folder(folder.folder, options.by, pictures)
+                print(f"{folder.folder.name}, {pictures.extent}\n{tables}\n")
+        times = time_pictures(list(detectors.values()), pictures.paths, protocol, settings, device)
         for row, milliseconds in zip(rows[started:], times):
             row["ms/picture"] = milliseconds
         write_table(rows, options.save_folder / "table")
     print_table(rows)
-    print(f"{len(names)} pictures of {options.dataset_folder}; ms: median of one picture at a time on {device}, "
+    print(f"{pictures.extent} of {options.dataset_folder}; ms: median of one picture at a time on {device}, "
           f"{torch.get_num_threads()} threads, from scaled picture to faces")
-    if truth is None and not is_test:
-        print(f"no AP: the .mat files of the ground truth are not in {truth_folder}")
+    if pictures.truth is None and options.split == "val":
+        print(f"no AP: the .mat files of the ground truth are not in {options.dataset_folder / 'ground_truth'}")
     if options.save_image:
-        draw_sheets(detectors, picture_paths(names, options), options, settings, device)
+        draw_sheets(detectors, pictures.paths, options, settings, device)
 
 
 def load_detectors(options: Namespace, device: torch.device) -> dict[str, nn.Module]:
@@ -134,17 +139,26 @@ def load_detectors(options: Namespace, device: torch.device) -> dict[str, nn.Mod
     return detectors
 
 
-def picture_paths(names: list[str], options: Namespace) -> list[Path]:
-    return [options.dataset_folder / "images" / name for name in names]
+def open_pictures(options: Namespace) -> ValidationSet:
+    """The pictures to look at; says what of the list is left out."""
+    if options.split == "test":
+        names = list_test_pictures(options.dataset_folder)
+        return ValidationSet(options.dataset_folder, names, None, f"{len(names):,} pictures")
+    pictures = open_validation_set(options.dataset_folder, needs_truth=options.by is not None)
+    for remark in pictures.remarks:
+        print(f"warning: {remark}")
+    return pictures
 
 
-def run_detector(detector: nn.Module, folder: DetectionFolder, options, protocol: str, settings, device) -> None:
+def run_detector(
+    detector: nn.Module, folder: DetectionFolder, pictures: ValidationSet, options, protocol: str, settings, device
+) -> None:
     """Write the detections of every picture that has none yet; name those that cannot be read at the end."""
     names = folder.unfinished()
     unreadable = []
     done = len(folder.names) - len(names)
     with tqdm(total=len(folder.names), initial=done, unit="picture", desc=folder.folder.name) as progress:
-        paths = picture_paths(names, options)
+        paths = [pictures.folder / "images" / name for name in names]
         for index, found in detect_files(detector, paths, protocol, settings, device, options.num_workers):
             folder.write(names[index], found)
             if found is None:
@@ -154,13 +168,16 @@ def run_detector(detector: nn.Module, folder: DetectionFolder, options, protocol
         print(f"warning: cannot read {path}, it got no detections")
 
 
-def protocol_columns(name: str, detector: nn.Module, dataset: Path, protocol: str, settings: DetectionSettings) -> dict:
+def protocol_columns(
+    name: str, detector: nn.Module, pictures: ValidationSet, protocol: str, settings: DetectionSettings
+) -> dict:
     """The columns of a row that say what was measured, and how."""
     votes = len(PROTOCOLS[protocol].factors(1, 1)) > 1 or PROTOCOLS[protocol].flip
     return {
         "model": name,
         "parameters": detector.parameter_count,
-        "dataset": "/".join(dataset.resolve().parts[-2:]),
+        "dataset": "/".join(pictures.folder.resolve().parts[-2:]),
+        "pictures": pictures.extent,
         "protocol": protocol,
         "scale": PROTOCOLS[protocol].description,
         "threshold": f"> {settings.confidence_threshold}",

@@ -31,12 +31,12 @@ from tqdm import tqdm
 
 from data.augment import training_augmentations
 from data.download import FOLDER_HELP
-from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
+from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader, quotas
 from data.pictures import open_pictures
-from data.widerface import Record, list_pictures, read_labels
+from data.widerface import Record, read_labels
 from detection.fold import fold_norms
 from detection.protocols import PROTOCOLS
-from detection.validation import measure_ap, read_ground_truth
+from detection.validation import ValidationSet, measure_ap, open_validation_set
 from layers.anchors import STRIDES, make_anchors
 from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
@@ -68,6 +68,12 @@ def settle(options: Namespace) -> None:
                         f"choose one of {', '.join(PROTOCOLS)}")
     if options.image_size % STRIDES[-1]:
         raise UserError(f"argument --image_size: {options.image_size} is no multiple of {STRIDES[-1]}")
+    shares = options.dataset_shares
+    if shares and not sum(shares):
+        raise UserError("argument --dataset_shares: all are 0, nothing is left to train on")
+    if shares and len(shares) != len(options.training_dataset):
+        raise UserError(f"argument --dataset_shares: {len(shares)} shares of {len(options.training_dataset)} training "
+                        "sets, give one each")
     if options.init_backbone is None:
         options.init_backbone = "none" if options.teacher_model == "none" else "teacher"
     if options.init_backbone == "teacher" and options.teacher_model == "none":
@@ -82,8 +88,9 @@ def settle(options: Namespace) -> None:
 def check_files(options: Namespace) -> None:
     """Stop, before anything is loaded, where the run lacks a file or would overwrite one."""
     missing = []
-    if not isfile(options.training_dataset):
-        missing.append(f"no training set at {options.training_dataset}\n{FOLDER_HELP}")
+    for path in options.training_dataset:
+        if not isfile(path):
+            missing.append(f"no training set at {path}\n{FOLDER_HELP}")
     if options.teacher_model != "none" and not isfile(options.teacher_model):
         missing.append(f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there "
                        "(https://github.com/dohun-mat/FeatherFace), train one with --model v1 --teacher_model none "
@@ -129,10 +136,9 @@ def train(options: Namespace) -> None:
     written = [checkpoint_path(options, name) for name in ("last", "best", "final", f"epoch_{options.epochs}")]
     written += [options.save_folder / name for name in (LOG, CURVES)]
     with hold_folder(options.save_folder, written) if distributed.is_main() else nullcontext():
-        records, report = read_labels(options.training_dataset)
-        distributed.say(str(report))
-        loader, sampler = build_loader(records, options, device)
-        validation_folder = find_validation_set(options)
+        records, sizes = read_training_sets(options.training_dataset)
+        loader, sampler = build_loader(records, sizes, options, device)
+        validation_set = find_validation_set(options)
 
         torch.manual_seed(options.seed)
         network, teacher = build_networks(options)
@@ -142,7 +148,7 @@ def train(options: Namespace) -> None:
         average = WeightAverage(network, options.ema_decay)
         step = build_step(trainee, teacher, optimizer, average, device, options)
         epochs_done, best_ap = resume(step, options) if options.resume_net else (0, -1.0)
-        train_epochs(step, loader, sampler, range(epochs_done, options.epochs), best_ap, validation_folder, options)
+        train_epochs(step, loader, sampler, range(epochs_done, options.epochs), best_ap, validation_set, options)
     distributed.leave()
 
 
@@ -171,7 +177,7 @@ def resume(step: TrainingStep, options: Namespace) -> tuple[int, float]:
     return epochs_done, best_ap
 
 
-def train_epochs(step, loader, sampler, epochs, best_ap, validation_folder, options) -> None:
+def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options) -> None:
     """All epochs that are still to do, and what is written after each: the checkpoint to go on from last of all.
 
     Whatever a kill leaves out is so written again.
@@ -186,9 +192,9 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_folder, opti
             if not distributed.is_main():
                 continue
             names = due_checkpoints(epoch, options)
-            if validation_folder and is_due(epoch, options.eval_every, options):
+            if validation_set and is_due(epoch, options.eval_every, options):
                 workers = options.num_workers
-                row |= measure_ap(step.average.network, validation_folder, options.eval_protocol, device, workers)
+                row |= measure_ap(step.average.network, validation_set, options.eval_protocol, device, workers)
                 if row["ap_mean"] > best_ap:
                     best_ap = row["ap_mean"]
                     names.append("best")
@@ -199,13 +205,15 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_folder, opti
             progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
 
 
-def find_validation_set(options: Namespace) -> Path | None:
-    """The folder AP is measured on while training; None, and a word, where there is none."""
-    folder = options.val_dataset or options.training_dataset.parent.parent / "val"
+def find_validation_set(options: Namespace) -> ValidationSet | None:
+    """What AP is measured on while training; None, and a word, where there is none."""
+    folder = options.val_dataset or options.training_dataset[0].parent.parent / "val"
     if options.eval_every and (options.val_dataset or folder.is_dir()):
-        list_pictures(folder)  # what is missing there is told now, not after the first ten epochs
-        read_ground_truth(folder / "ground_truth")
-        return folder
+        found = open_validation_set(folder)  # what does not fit is told now, not after the first ten epochs
+        for remark in found.remarks:
+            distributed.say(f"note: {remark}")
+        distributed.say(f"AP while training: {folder}, {found.extent}")
+        return found
     distributed.say(f"no AP while training and no {checkpoint_path(options, 'best').name}: " +
         (f"no validation set at {folder}" if options.eval_every else "--eval_every is 0"))
     return None
@@ -222,15 +230,27 @@ def due_checkpoints(epoch: int, options: Namespace) -> list[str]:
     return [*names, "final"] if epoch + 1 == options.epochs else names
 
 
+def read_training_sets(paths: list[Path]) -> tuple[list[Record], list[int]]:
+    """The pictures of all training sets, one set after the other, and how many each has; says what was read."""
+    records, sizes = [], []
+    for path in paths:
+        found, report = read_labels(path)
+        distributed.say(f"{path}: {report}" if len(paths) > 1 else str(report))
+        records += found
+        sizes.append(len(found))
+    return records, sizes
+
+
 def build_loader(
-    records: list[Record], options: Namespace, device: torch.device
+    records: list[Record], sizes: list[int], options: Namespace, device: torch.device
 ) -> tuple[TrainingLoader, EpochBatchSampler]:
-    """This process's share of the batches, and the sampler that is told the epoch."""
+    """This process's share of the batches, and the sampler that is told the epoch. sizes: pictures of each set."""
     augmentations = training_augmentations(options.image_size, options.crop_scales, options.face_mask_prob)
     pictures = open_pictures([record.path for record in records], options.cache, device)
     dataset = TrainingDataset(records, pictures, options.image_size, options.seed, augmentations)
     sampler = EpochBatchSampler(
-        len(dataset), options.batch_size, options.seed, distributed.rank(), distributed.world_size()
+        len(dataset), options.batch_size, options.seed, distributed.rank(), distributed.world_size(),
+        quotas(sizes, options.dataset_shares) if options.dataset_shares else None,
     )
     return TrainingLoader(dataset, sampler, options.num_workers, device), sampler
 

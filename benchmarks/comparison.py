@@ -1,32 +1,35 @@
 """What a student gains over its teacher on a CPU: size, multiply-adds, memory, and latency in every engine."""
 
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.engine_files import write_files
 from benchmarks.engines import COMPILED, PUBLISHED, load_engine, peak_memory
-from benchmarks.timing import ratio, spread, take_turns
+from benchmarks.figures import plot_comparison
+from benchmarks.rows import for_the_eye, in_turn, measured, quartiles, report, times_as_fast
+from benchmarks.timing import random_pictures, ratio, spread, take_turns
+from deployment.weights_file import known_precision
 from detection.face_detector import Candidates
 from models import load_model
 from models.ledger import measure, total
 from utils.errors import UserError
 from utils.tables import Row
 
-#: How many times as fast as V1 this project wants V2 to be, in one setting at least.
-WANTED_RATIO = 5.0
-
 TEACHER, STUDENT = "teacher", "student"
 
 #: Height and width in pixels of the one picture with which peak memory is measured.
 MEMORY_SIZE = (640, 640)
+
+#: Pictures that set the ranges of 8 bits.
+CALIBRATION_PICTURES = 20
 
 
 class Setting(NamedTuple):
@@ -35,9 +38,6 @@ class Setting(NamedTuple):
     batch: int
     height: int  #: pixels
     width: int
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height}, batch {self.batch}"
 
 
 SETTINGS = [Setting(batch, height, width) for height, width in ((320, 320), (480, 640), (640, 640)) for batch in (1, 8)]
@@ -57,6 +57,21 @@ class Contender:
     @property
     def name(self) -> str:
         return f"{self.role} in {self.engine}"
+
+
+def measure_performance(checkpoints: dict[str, Path], paths: list[Path], options: Namespace) -> None:
+    """Write and print the comparison of {role: checkpoint}, and draw its figure; options: those of benchmark.py."""
+    # Told before the work, not after it.
+    precision = {role: known_precision(path, options.table) for role, path in checkpoints.items()}
+    calibration = paths[:: max(1, len(paths) // CALIBRATION_PICTURES)][:CALIBRATION_PICTURES]
+    rows = compare(checkpoints, SETTINGS, options.rounds, calibration, options.compile)
+    note = in_turn(options.rounds) + (
+        "" if calibration else "; no 8 bits without the pictures of --dataset_folder"
+    ) + "\nmultiply-adds and peak memory: one picture of 640x640; memory: by how much a fresh process grows"
+    path = options.output_folder / "performance_comparison"
+    report(rows, path, [size_table(rows), speed_table(rows)], note)
+    plot_comparison(rows, precision, path.with_suffix(".png"))
+    print(f"written: {path}.png")
 
 
 def compare(
@@ -123,20 +138,17 @@ def compare_speed(contenders: list[Contender], settings: list[Setting], rounds: 
     """
     rows = {}
     for setting in settings:
-        pixels = np.random.default_rng(0).integers(0, 256, (setting.batch, 3, *setting[1:]), np.uint8)
-        images = torch.from_numpy(pixels)
+        images = random_pictures(*setting)
         times = take_turns({one.name: partial(one.run, images) for one in contenders}, rounds, warmup=2)
         for contender in contenders:
             own = times[contender.name]
             milliseconds = spread(own)
-            faster = ratio(times.get(f"{TEACHER} in {contender.engine}", [float("nan")] * rounds), own)
             rows[contender.name, setting] = {
                 "role": contender.role, "engine": contender.engine,
                 "width": setting.width, "height": setting.height, "batch": setting.batch,
                 "threads": torch.get_num_threads(), "rounds": rounds,
-                "ms": milliseconds.median, "ms lower quartile": milliseconds.lower,
-                "ms upper quartile": milliseconds.upper, "pictures/s": 1000 * setting.batch / milliseconds.median,
-                "ratio": faster.median, "ratio lower quartile": faster.lower, "ratio upper quartile": faster.upper,
+                **measured("ms", milliseconds, "ms "), "pictures/s": 1000 * setting.batch / milliseconds.median,
+                **times_as_fast(times.get(f"{TEACHER} in {contender.engine}", [float("nan")] * rounds), own, "ratio"),
                 "ratio to published": ratio(times[f"{TEACHER} in {PUBLISHED}"], own).median,
             }
     return rows
@@ -145,9 +157,10 @@ def compare_speed(contenders: list[Contender], settings: list[Setting], rounds: 
 def size_table(rows: list[Row]) -> list[Row]:
     """For the eye: what does not depend on the setting, a row for each detector and engine."""
     largest = max(row["height"] * row["width"] for row in rows)
-    shown = ("role", "model", "engine", "parameters", "multiply-adds", "file MB", "peak memory MB")
-    chosen = (row for row in rows if row["height"] * row["width"] == largest and row["batch"] == 1)
-    return [{column: row[column] for column in shown} for row in chosen]
+    chosen = [row for row in rows if row["height"] * row["width"] == largest and row["batch"] == 1]
+    return for_the_eye(
+        chosen, "role", "model", "engine", "parameters", "multiply-adds", "file MB", "peak memory MB"
+    )
 
 
 def speed_table(rows: list[Row]) -> list[Row]:
@@ -155,32 +168,14 @@ def speed_table(rows: list[Row]) -> list[Row]:
     table: dict[tuple, Row] = {}
     engines = list(dict.fromkeys(row["engine"] for row in rows))
     for row in sorted(rows, key=lambda row: engines.index(row["engine"])):
-        line = table.setdefault((row["engine"], setting_of(row)), {
-            "engine": row["engine"], "picture": f"{row['width']}x{row['height']}", "batch": str(row["batch"]),
+        setting = Setting(row["batch"], row["height"], row["width"])
+        line = table.setdefault((row["engine"], setting), {
+            "engine": row["engine"], "picture": f"{setting.width}x{setting.height}", "batch": str(setting.batch),
         })
         line[f"{row['role']} ms"] = row["ms"]
-        line[f"{row['role']} quartiles"] = f"{row['ms lower quartile']:.1f}-{row['ms upper quartile']:.1f}"
+        line[f"{row['role']} quartiles"] = quartiles(row, "ms ")
         if row["role"] == STUDENT:
             line["times as fast"] = row["ratio"]
-            line["ratio quartiles"] = f"{row['ratio lower quartile']:.2f}-{row['ratio upper quartile']:.2f}"
+            line["ratio quartiles"] = quartiles(row, "ratio ")
             line["against published"] = row["ratio to published"]
     return list(table.values())
-
-
-def verdict(rows: list[Row]) -> str:
-    """In one line: whether the student is WANTED_RATIO times as fast as the teacher in the same engine, and where."""
-
-    def best(column: str) -> tuple[Row, str]:
-        row = max((row for row in rows if row["role"] == STUDENT and row[column] == row[column]),
-                  key=lambda row: row[column])
-        return row, f"{row[column]:.2f} times ({row['engine']}, {setting_of(row)})"
-
-    same_engine, where = best("ratio")
-    _, across = best("ratio to published")
-    answer = "is" if same_engine["ratio"] >= WANTED_RATIO else "is not"
-    return (f"the student {answer} {WANTED_RATIO:g} times as fast as the teacher on this CPU, both in one engine: "
-            f"at most {where}; against the teacher as published {across}")
-
-
-def setting_of(row: Row) -> Setting:
-    return Setting(row["batch"], row["height"], row["width"])

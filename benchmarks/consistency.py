@@ -1,25 +1,55 @@
 """Whether two detectors see the same faces."""
 
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks.comparison import STUDENT, TEACHER
+from benchmarks.engines import CPU
+from benchmarks.figures import plot_confidence
 from data.widerface import list_pictures
-from detection.face_detector import Candidates
+from detection.face_detector import Candidates, load_detector
 from detection.inference import detect_files
 from detection.sources import PICTURE_SUFFIXES
 from detection.suppression import Detections, DetectionSettings
 from utils.boxes import iou_matrix
 from utils.errors import UserError
 from utils.files import atomic_path
+from utils.tables import print_table
 
 #: From this overlap on two boxes are the same face.
 SAME_FACE_IOU = 0.5
+
+
+def measure_consistency(checkpoints: dict[str, Path], paths: list[Path], options: Namespace) -> None:
+    """Write and print how far teacher and student agree on the pictures, and draw the histogram of their scores.
+
+    checkpoints: by role; options: those of benchmark.py.
+    """
+    found = {
+        role: find_faces(load_detector(path, CPU), paths, options.protocol, options.num_workers)
+        for role, path in checkpoints.items()
+    }
+    unreadable = [path for path, detections in zip(paths, found[TEACHER]) if detections is None]
+    for path in unreadable:
+        print(f"warning: cannot read {path}, it is left out")
+    agreement = compare_faces(found[TEACHER], found[STUDENT], options.face_threshold)
+    names = {role: str(path) for role, path in checkpoints.items()}
+    folder = options.output_folder
+    write_consistency(names | {"protocol": options.protocol} | agreement, folder / "consistency.json")
+    plot_confidence(found, options.face_threshold, folder / "confidence_histogram.png")
+    values = ("teacher_faces", "student_faces", "matched", "agreement", "recall_of_teacher", "score_correlation")
+    print()
+    print_table([{name.replace("_", " "): float("nan") if agreement[name] is None else agreement[name]
+                  for name in values}])
+    print(f"{agreement['pictures']} pictures, protocol {options.protocol}; a face is a detection scored at least "
+          f"{options.face_threshold:g}, the same face an IoU of at least {agreement['iou']:g}")
+    print(f"written: {folder / 'consistency.json'} and confidence_histogram.png")
 
 
 def find_pictures(folder: Path, count: int | None = None) -> list[Path]:
@@ -42,7 +72,7 @@ def find_faces(
     detector: Callable[[Tensor], Candidates], paths: list[Path], protocol: str, workers: int
 ) -> list[Detections | None]:
     """Detections of every file in the order of `paths`, on the CPU, None for one that cannot be read."""
-    found = dict(detect_files(detector, paths, protocol, DetectionSettings(), torch.device("cpu"), workers))
+    found = dict(detect_files(detector, paths, protocol, DetectionSettings(), CPU, workers))
     return [found[index] for index in range(len(paths))]
 
 
@@ -113,21 +143,3 @@ def share(part: int, whole: int) -> float | None:
 def write_consistency(consistency: dict, path: Path) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(consistency, indent=1) + "\n", encoding="utf-8")
-
-
-def plot_confidence(found: dict[str, list[Detections | None]], threshold: float, path: Path) -> None:
-    """Histograms of the scores of all detections, {name of the detector: its detections}."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, pictures in found.items():
-        scores = np.concatenate([np.zeros(0), *(picture.scores for picture in pictures if picture is not None)])
-        faces = int((scores >= threshold).sum())
-        axes.hist(scores, bins=np.linspace(0, 1, 51), histtype="step", linewidth=1.5,
-                  label=f"{name}: {len(scores):,} detections, {faces:,} faces")
-    axes.axvline(threshold, color="gray", linestyle="--", linewidth=1, label=f"a face from {threshold:g} on")
-    axes.set(xlabel="score", ylabel="detections", yscale="log", xlim=(0, 1),
-             title=f"Scores of all detections above {DetectionSettings.confidence_threshold}")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)

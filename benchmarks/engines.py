@@ -10,17 +10,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnxruntime  # noqa: F401  as PyTorch: what an engine itself takes is no part of what a detector takes
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.lineage_loop import as_published
-from data.pixels import normalize
+from benchmarks.baselines.published import PublishedDetector
+from benchmarks.timing import random_pictures
 from detection.face_detector import Candidates, load_detector
-from layers.anchors import make_anchors
-from layers.box_coder import decode_boxes, decode_landmarks
 from models import load_model
+from utils.arguments import ArgumentParser, number
 from utils.errors import UserError, run_script
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,25 +27,6 @@ CPU = torch.device("cpu")
 #: As V1 was published; as this repo runs a detector; and what that becomes.
 PUBLISHED, PYTORCH, COMPILED = "as published", "PyTorch", "PyTorch compiled"
 ONNX_FLOAT, ONNX_INT8 = "ONNX fp32", "ONNX INT8"
-
-
-class PublishedDetector(nn.Module):
-    """A network as FeatherFace V1 was published, in plain PyTorch: BatchNorms not folded, channels first in memory,
-    deformable convolutions by torchvision. FaceDetector gives the same."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = as_published(network)
-
-    def forward(self, images: Tensor) -> Candidates:
-        """uint8 BGR pixels [B, 3, H, W], sides divisible by the largest stride."""
-        outputs = self.network(normalize(images).contiguous())
-        anchors = make_anchors(images.shape[2], images.shape[3])
-        return Candidates(
-            decode_boxes(outputs.boxes, anchors),
-            torch.softmax(outputs.logits, dim=-1)[..., 1],
-            decode_landmarks(outputs.landmarks, anchors),
-        )
 
 
 def load_engine(engine: str, path: Path) -> Callable[[Tensor], Candidates]:
@@ -89,12 +68,18 @@ def peak_memory(engine: str, path: Path, height: int, width: int) -> float:
     return float(process.stdout.split()[-1])
 
 
-def main() -> None:
-    engine, path, threads, height, width = sys.argv[1:]
-    torch.set_num_threads(int(threads))
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, int(height), int(width)), np.uint8)
+def main(arguments: list[str] | None = None) -> None:
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("engine", metavar="ENGINE", choices=(PUBLISHED, PYTORCH, COMPILED, ONNX_FLOAT, ONNX_INT8))
+    add("path", metavar="FILE", type=Path, help="what the engine loads")
+    for name in ("threads", "height", "width"):
+        add(name, metavar=name.upper(), type=number(int, 1))
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    picture = random_pictures(1, options.height, options.width)
     before = resident_bytes("VmRSS")
-    load_engine(engine, Path(path))(torch.from_numpy(pixels))
+    load_engine(options.engine, options.path)(picture)
     print(resident_bytes("VmHWM") - before)
 
 

@@ -1,4 +1,4 @@
-"""The figure of a comparison: latency in every engine, and AP against it where AP is known."""
+"""The figures of benchmark.py: latency in every engine with AP against it where AP is known, and scores."""
 
 from pathlib import Path
 
@@ -7,11 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.engines import PYTORCH
+from detection.suppression import Detections, DetectionSettings
 from utils.files import atomic_path
 from utils.tables import Row
 
 SUBSETS = ("easy", "medium", "hard")
-COLORS = {"teacher": "tab:gray", "student": "tab:blue"}
+COLOURS = {"teacher": "tab:gray", "student": "tab:blue"}
 
 
 def plot_comparison(rows: list[Row], precision: dict[str, list[Row]], path: Path) -> None:
@@ -39,7 +40,7 @@ def plot_latency(axes: Axes, rows: list[Row]) -> None:
         medians = [row["ms"] for row in own]
         errors = [[row["ms"] - row["ms lower quartile"] for row in own],
                   [row["ms upper quartile"] - row["ms"] for row in own]]
-        bars = axes.barh(places, medians, 0.4, xerr=errors, color=COLORS[role], label=f"{role} ({own[0]['model']})")
+        bars = axes.barh(places, medians, 0.4, xerr=errors, color=COLOURS[role], label=f"{role} ({own[0]['model']})")
         axes.bar_label(bars, [f"{value:.1f}" for value in medians], padding=4, fontsize="small")
     axes.set_yticks(range(len(groups)), [", ".join(group) for group in groups])
     axes.invert_yaxis()
@@ -66,3 +67,21 @@ def plot_precision(axes: Axes, rows: list[Row], precision: dict[str, Row]) -> No
              title=f"AP, protocol {protocol}, against latency", ylim=(0, 1), xlim=(0, 1.2 * max(milliseconds)))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
+
+
+def plot_confidence(found: dict[str, list[Detections | None]], threshold: float, path: Path) -> None:
+    """Histograms of the scores of all detections, {name of the detector: its detections}."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, pictures in found.items():
+        scores = np.concatenate([np.zeros(0), *(picture.scores for picture in pictures if picture is not None)])
+        faces = int((scores >= threshold).sum())
+        axes.hist(scores, bins=np.linspace(0, 1, 51), histtype="step", linewidth=1.5,
+                  label=f"{name}: {len(scores):,} detections, {faces:,} faces")
+    axes.axvline(threshold, color="gray", linestyle="--", linewidth=1, label=f"a face from {threshold:g} on")
+    axes.set(xlabel="score", ylabel="detections", yscale="log", xlim=(0, 1),
+             title=f"Scores of all detections above {DetectionSettings.confidence_threshold}")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)

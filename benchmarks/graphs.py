@@ -16,7 +16,8 @@ import torch
 from onnxruntime import InferenceSession, SessionOptions
 from torch import Tensor
 
-from benchmarks.timing import ratio, spread, take_turns
+from benchmarks.rows import for_the_eye, in_turn, measured, times_as_fast
+from benchmarks.timing import random_pictures, spread, take_turns
 from detection.onnx_detector import open_session, run_session
 from utils.arguments import ArgumentParser, number
 from utils.errors import run_script
@@ -29,14 +30,10 @@ def latency(paths: list[Path], images: Tensor, rounds: int) -> list[Row]:
     """Milliseconds of each graph, and how many times as fast as the first it is, round by round."""
     sessions = {str(path): open_session(path, CPU) for path in paths}
     times = take_turns({name: partial(run_session, one, images) for name, one in sessions.items()}, rounds, warmup=3)
-    rows = []
-    for name, own in times.items():
-        milliseconds, faster = spread(own), ratio(times[str(paths[0])], own)
-        rows.append({
-            "graph": name, "ms": milliseconds.median, "fastest ms": min(own),
-            "quartiles": f"{milliseconds.lower:.1f}-{milliseconds.upper:.1f}", "times as fast": faster.median,
-        })
-    return rows
+    return [{
+        "graph": name, **measured("ms", spread(own), "ms "), "fastest ms": min(own),
+        **times_as_fast(times[str(paths[0])], own),
+    } for name, own in times.items()]
 
 
 def profile(path: Path, images: Tensor, rounds: int) -> list[Row]:
@@ -76,11 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
     add("--width", type=number(int, 1), default=640)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    shape = (options.batch, 3, options.height, options.width)
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    print_table(latency(options.graphs, images, options.rounds))
-    print(f"{options.rounds} rounds in turn, {options.threads} threads, {options.batch} pictures of "
-          f"{options.width}x{options.height}")
+    images = random_pictures(options.batch, options.height, options.width)
+    rows = latency(options.graphs, images, options.rounds)
+    print_table(for_the_eye(rows, "graph", "ms", "fastest ms", "ms quartiles", "times as fast", "ratio quartiles"))
+    print(f"{in_turn(options.rounds)}, {options.batch} pictures of {options.width}x{options.height}")
     for path in options.graphs:
         print(f"\n{path}")
         print_table(profile(path, images, options.rounds))

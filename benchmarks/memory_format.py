@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import ratio, spread, take_turns
-from benchmarks.training_step import synchronize
+from benchmarks.rows import for_the_eye, in_turn, times_as_fast
+from benchmarks.timing import spread, synchronize, take_turns
 from detection.fold import fold_norms
 from layers.dropblock import DropBlock
 from models import build_model
@@ -91,11 +91,10 @@ def compare_formats(network: nn.Module, images: Tensor, backward: bool, dtype: t
             ]
             runs[label] = partial(run_blocks, copies, backward, dtype, images.device)
         first, last = take_turns(runs, rounds).values()
-        faster = ratio(first, last)
         rows.append({
             "network": network.name, "part": name, "pass": "forward, backward" if backward else "forward",
             "channels first, ms": spread(first).median, "channels last, ms": spread(last).median,
-            "times as fast": faster.median, "quartiles": f"{faster.lower:.2f}-{faster.upper:.2f}",
+            **times_as_fast(first, last),
         })
     return rows
 
@@ -114,10 +113,12 @@ def main(arguments: list[str] | None = None) -> None:
     images = 50 * torch.randn(options.batch_size, 3, options.image_size, options.image_size, device=device)
     student = build_model("v2").to(device).train()
     teacher = fold_norms(build_model("v1").eval().requires_grad_(False)).to(device)
-    print_table(compare_formats(student, images, True, dtype, options.rounds)
-                + compare_formats(teacher, images, False, dtype, options.rounds))
-    print(f"{options.rounds} rounds in turn, {options.batch_size} pictures of {options.image_size} px on {device}, "
-          f"{str(dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads")
+    rows = compare_formats(student, images, True, dtype, options.rounds)
+    rows += compare_formats(teacher, images, False, dtype, options.rounds)
+    milliseconds = [f"{label}, ms" for label in FORMATS]
+    print_table(for_the_eye(rows, "network", "part", "pass", *milliseconds, "times as fast", "ratio quartiles"))
+    print(f"{in_turn(options.rounds)}, {options.batch_size} pictures of {options.image_size} px on {device}, "
+          f"{str(dtype).removeprefix('torch.')}")
 
 
 if __name__ == "__main__":

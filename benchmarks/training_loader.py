@@ -1,13 +1,14 @@
-"""Our training loader against the lineage's: the same pictures, in turn, pictures a second by number of processes.
+"""Our training loader against the usual one: the same pictures, in turn, pictures a second by number of processes.
 
     python -m benchmarks.training_loader --training_dataset data/widerface/train/label.txt
     python -m benchmarks.training_loader --longer_side 1024     # drawn pictures, where there are no others
 
-Writes training_loader.csv and .json to --output_folder. "Decoding alone" reads and decodes each picture whole.
-"Lineage" hands over float32 batches without their mean; "ours" uint8 batches and the colours that the device will give
-them; "ours, ready" is what the training loop gets, on its device and recoloured there, without a GPU by the same core. A
-pass is all pictures once, in batches; passes take turns. Everything runs with one thread a process: without loader
-processes it is what one core does.
+Writes training_loader.csv and .json to --output_folder. "Decoding alone" reads and decodes each picture whole. "Usual"
+stands for the loaders of RetinaFace's PyTorch port and its descendants (benchmarks/baselines/) and hands over float32
+batches without their mean; "ours" uint8 batches and the colours that the device will give them; "ours, ready" is what
+the training loop gets, on its device and recoloured there, without a GPU by the same core. A pass is all pictures once,
+in batches; passes take turns. Everything runs with one thread a process: without loader processes it is what one core
+does.
 """
 
 import tempfile
@@ -21,8 +22,10 @@ from pathlib import Path
 import cv2
 import torch
 
-from benchmarks.lineage_loader import make_lineage_loader
-from benchmarks.timing import ratio, spread, take_turns
+from benchmarks.baselines import USUAL
+from benchmarks.baselines.usual_loader import build_usual_loader
+from benchmarks.rows import for_the_eye, pictures_per_second, report, times_as_fast
+from benchmarks.timing import synchronize, take_turns
 from data.augment import training_augmentations
 from data.config import CACHES, DEVICE, FILES, RAM
 from data.drawn.demo_set import write_demo_set
@@ -34,12 +37,9 @@ from utils.arguments import ArgumentParser, number
 from utils.distributed import parse_devices
 from utils.errors import UserError, run_script
 from utils.files import check_folder_is_writable
-from utils.tables import Row, print_table, write_table
+from utils.tables import Row
 
-#: How many times as fast as the lineage's this project wants our loader to be, both on one core.
-WANTED_SPEED_UP = 3.0
-
-DECODING, LINEAGE, OURS, READY = "decoding alone", "lineage", "ours", "ours, ready"
+DECODING, OURS, READY = "decoding alone", "ours", "ours, ready"
 
 #: Of pictures that are scaled and encoded anew.
 JPEG_QUALITY = 90
@@ -48,15 +48,16 @@ SEED = 0
 CPU = torch.device("cpu")
 
 
-def choose_records(label_path: Path | None, pictures: int, longer_side: int | None, folder: Path) -> list[Record]:
-    """Readable pictures with faces, evenly spread over a set, or drawn ones without a set.
+def choose_records(label_paths: list[Path], pictures: int, longer_side: int | None, folder: Path) -> list[Record]:
+    """Readable pictures with faces, evenly spread over the sets, or drawn ones without a set.
 
     longer_side: to which each is scaled, as a JPEG of JPEG_QUALITY in `folder`.
     """
-    if label_path is None:
+    if not label_paths:
         write_demo_set(folder / "drawn", train_pictures=pictures * 5 // 4 + 1, val_pictures=12)  # some without faces
-        label_path = folder / "drawn" / "train" / "label.txt"
-    with_faces = [record for record in read_labels(label_path)[0] if not record.ignored.all()]
+        label_paths = [folder / "drawn" / "train" / "label.txt"]
+    records = [record for path in label_paths for record in read_labels(path)[0]]
+    with_faces = [record for record in records if not record.ignored.all()]
     chosen = with_faces[:: max(1, len(with_faces) // pictures)][:pictures]
     if longer_side is None:
         return chosen
@@ -92,7 +93,7 @@ def compare_loaders(
         pictures = {cache: open_pictures([record.path for record in records], cache, device) for cache in caches}
         for count in workers:
             passes = {DECODING: partial(decode_all, records)} if count == 0 else {}
-            passes[LINEAGE] = partial(exhaust, make_lineage_loader(records, image_size, batch_size, count))
+            passes[USUAL] = partial(exhaust, build_usual_loader(records, image_size, batch_size, count))
             for cache in caches:
                 augmentations = training_augmentations(image_size)
                 dataset = TrainingDataset(records, pictures[cache], image_size, SEED, augmentations)
@@ -100,25 +101,19 @@ def compare_loaders(
                 if cache != DEVICE:  # whose processes hand over no pixels
                     passes[name_of(OURS, cache)] = partial(exhaust, loader.loaded)
                 passes[name_of(READY, cache)] = partial(exhaust, loader, device)
-            rows += describe(take_turns(passes, rounds), {
+            rows += loader_rows(take_turns(passes, rounds), {
                 "workers": count, "pictures": len(records), "image size": image_size, "batch size": batch_size,
                 "device": str(device), "rounds": rounds,
             })
     return rows
 
 
-def describe(times: dict[str, list[float]], setting: Row) -> list[Row]:
-    """A row for each loader from the milliseconds of its passes; ratios are taken round by round."""
-    rows = []
-    for name, milliseconds in times.items():
-        speed = spread([1000 * setting["pictures"] / time for time in milliseconds])
-        faster = ratio(times[LINEAGE], milliseconds)
-        rows.append({
-            "loader": name, **setting, "pictures/s": speed.median, "lower quartile": speed.lower,
-            "upper quartile": speed.upper, "times as fast": faster.median, "ratio lower quartile": faster.lower,
-            "ratio upper quartile": faster.upper,
-        })
-    return rows
+def loader_rows(times: dict[str, list[float]], setting: Row) -> list[Row]:
+    """A row for each loader from the milliseconds of its passes; setting: columns all have, "pictures" of a pass."""
+    return [{
+        "loader": name, **setting, **pictures_per_second(milliseconds, setting["pictures"]),
+        **times_as_fast(times[USUAL], milliseconds),
+    } for name, milliseconds in times.items()]
 
 
 @contextmanager
@@ -147,32 +142,24 @@ def exhaust(loader: Iterable, device: torch.device = CPU) -> None:
     """Take every batch, and wait until the device has the last."""
     for _ in loader:
         pass
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
 
 
-def loader_table(rows: list[Row]) -> list[Row]:
-    """For the eye: a row for each loader and number of processes."""
-    return [{
-        "loader": row["loader"], "workers": str(row["workers"]), "pictures/s": row["pictures/s"],
-        "quartiles": f"{row['lower quartile']:.0f}-{row['upper quartile']:.0f}",
-        "times the lineage's": row["times as fast"],
-        "ratio quartiles": f"{row['ratio lower quartile']:.2f}-{row['ratio upper quartile']:.2f}",
-    } for row in rows]
-
-
-def loader_verdict(rows: list[Row]) -> str:
-    """In one line: whether our loader is WANTED_SPEED_UP times as fast as the lineage's."""
-    ours = [row for row in rows if row["loader"] == OURS]
-    told = ", ".join(f"{row['times as fast']:.2f} times with {row['workers']} loader processes" for row in ours)
-    answer = "is" if ours[0]["times as fast"] >= WANTED_SPEED_UP else "is not"
-    return f"our loader {answer} {WANTED_SPEED_UP:g} times as fast as the lineage's here: {told}"
+def report_loaders(rows: list[Row], folder: Path) -> None:
+    """Write all rows of compare_loaders, print those columns of them that tell most."""
+    table = for_the_eye(rows, "loader", "workers", "pictures/s", "quartiles", "times as fast", "ratio quartiles")
+    first = rows[0]
+    note = (f"medians and quartiles of {first['rounds']} passes in turn over {first['pictures']} pictures, batches of "
+            f"{first['batch size']}, samples of {first['image size']} px, one thread a process; times as fast as the "
+            "usual loader")
+    report(rows, folder / "training_loader", [table], note)
 
 
 def parse_args(arguments: list[str] | None = None) -> Namespace:
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--training_dataset", type=Path, help="label.txt with images/ beside it (default: pictures drawn for it)")
+    add("--training_dataset", type=Path, nargs="+", default=[], metavar="LABELS",
+        help="label.txt with images/ beside it, one or several; without any, pictures drawn for it")
     add("--longer_side", type=number(int, 64), help="scale the pictures to this and encode them anew")
     add("--pictures", type=number(int, 1), default=64, help="of the set, evenly spread, whole batches of them")
     add("--image_size", type=number(int, 64), default=640, help="side of the training pictures")
@@ -184,8 +171,8 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     return parser.parse_args(arguments)
 
 
-def main() -> None:
-    options = parse_args()
+def main(arguments: list[str] | None = None) -> None:
+    options = parse_args(arguments)
     check_folder_is_writable(options.output_folder)
     with tempfile.TemporaryDirectory() as folder:
         records = choose_records(options.training_dataset, options.pictures, options.longer_side, Path(folder))
@@ -193,11 +180,7 @@ def main() -> None:
         rows = compare_loaders(
             records, options.image_size, options.batch_size, options.workers, options.rounds, device
         )
-    write_table(rows, options.output_folder / "training_loader")
-    print_table(loader_table(rows))
-    print(f"medians and quartiles of {options.rounds} passes in turn over {rows[0]['pictures']} pictures, batches of "
-          f"{rows[0]['batch size']}, samples of {options.image_size} px, one thread a process")
-    print(loader_verdict(rows))
+    report_loaders(rows, options.output_folder)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,4 @@
-"""What a training step costs and where: plain against ours, on one batch that is on the device already.
-
-"plain" is the step as it is written down first: float32, channels first in memory, the teacher as published
-(BatchNorms not folded, deformable convolutions by torchvision), AdamW by PyTorch's defaults. Losses, assignment, mixing
-and the moving average are the same code in all.
-"""
+"""What a training step costs and where: the plain one against ours, on one batch that is on the device already."""
 
 import copy
 import time
@@ -13,32 +8,19 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
-from torch import Tensor, nn
 
 import train_v2
+from benchmarks.baselines import PLAIN
+from benchmarks.baselines.plain_step import build_plain_step
 from benchmarks.engines import resident_bytes
-from benchmarks.lineage_loop import as_published
-from benchmarks.timing import ratio, spread, take_turns
+from benchmarks.rows import for_the_eye, pictures_per_second, times_as_fast
+from benchmarks.timing import spread, synchronize, take_turns
 from data.loader import Batch
-from models import load_model
 from training.ema import WeightAverage
 from training.optimizer import build_optimizer
 from training.step import PHASES, TrainingStep
 from training.trainee import Trainee
 from utils.tables import Row
-
-PLAIN = "plain"
-
-
-class ChannelsFirst(nn.Module):
-    """A network that gets its pictures with channels first in memory."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor):
-        return self.network(images.contiguous())
 
 
 def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingStep]:
@@ -52,7 +34,7 @@ def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingS
     if options.compile:
         settings["bfloat16, compiled"] = ("bfloat16", True)
     first = Trainee(network, teacher)
-    steps = {PLAIN: plain_step(copy.deepcopy(first), options, device)}
+    steps = {PLAIN: build_plain_step(copy.deepcopy(first), options, device)}
     for name, (precision, compiled) in settings.items():
         trainee = copy.deepcopy(first).to(device, memory_format=torch.channels_last)
         chosen = Namespace(**vars(options) | {"precision": precision, "compile": compiled})
@@ -60,22 +42,6 @@ def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingS
         average = WeightAverage(trainee.network, options.ema_decay)
         steps[name] = train_v2.build_step(trainee, copy.deepcopy(teacher), optimizer, average, device, chosen)
     return steps
-
-
-def plain_step(trainee: Trainee, options: Namespace, device: torch.device) -> TrainingStep:
-    """The same step without what makes ours fast."""
-    teacher = None
-    if trainee.projections:
-        teacher = as_published(load_model(options.teacher_model).requires_grad_(False))
-    trainee.to(device)
-    optimizer = torch.optim.AdamW(trainee.parameters(), lr=options.lr, weight_decay=options.weight_decay)
-    average = WeightAverage(trainee.network, options.ema_decay)
-    chosen = Namespace(**vars(options) | {"precision": "float32", "compile": False})
-    step = train_v2.build_step(trainee, teacher, optimizer, average, device, chosen)
-    step.model = ChannelsFirst(trainee.to(memory_format=torch.contiguous_format))
-    if teacher is not None:
-        step.teacher = ChannelsFirst(teacher.to(memory_format=torch.contiguous_format))
-    return step
 
 
 def compare_steps(steps: dict[str, TrainingStep], batch: Batch, rounds: int, device: torch.device) -> list[Row]:
@@ -86,13 +52,10 @@ def compare_steps(steps: dict[str, TrainingStep], batch: Batch, rounds: int, dev
     rows = []
     for name, step in steps.items():
         step.model.train()
-        speed = spread([1000 * len(batch.images) / passed for passed in times[name]])
-        faster = ratio(times[PLAIN], times[name])
         row = {
             "step": name, "batch size": len(batch.images), "image size": batch.images.shape[-1],
-            "device": str(device), "threads": torch.get_num_threads(), "rounds": rounds, "pictures/s": speed.median,
-            "lower quartile": speed.lower, "upper quartile": speed.upper, "times as fast": faster.median,
-            "ratio lower quartile": faster.lower, "ratio upper quartile": faster.upper,
+            "device": str(device), "threads": torch.get_num_threads(), "rounds": rounds,
+            **pictures_per_second(times[name], len(batch.images)), **times_as_fast(times[PLAIN], times[name]),
             "peak memory, MB": peak_megabytes(runs[name], device),
         }
         rows.append(row | {f"{phase}, ms": passed for phase, passed in phase_times(step, runs[name], rounds).items()})
@@ -104,11 +67,6 @@ def run_step(step: TrainingStep, batch: Batch, generator: torch.Generator, devic
     step.model.train()
     step(batch, generator, mixes=True)
     synchronize(device)
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak_megabytes(run: Callable[[], None], device: torch.device) -> float:
@@ -152,12 +110,9 @@ class Stopwatch:
 
 def step_table(rows: list[Row]) -> list[Row]:
     """For the eye: speed and memory of each step."""
-    return [{
-        "step": row["step"], "pictures/s": row["pictures/s"],
-        "quartiles": f"{row['lower quartile']:.1f}-{row['upper quartile']:.1f}", "times as fast": row["times as fast"],
-        "ratio quartiles": f"{row['ratio lower quartile']:.2f}-{row['ratio upper quartile']:.2f}",
-        "peak memory, MB": row["peak memory, MB"],
-    } for row in rows]
+    return for_the_eye(
+        rows, "step", "pictures/s", "quartiles", "times as fast", "ratio quartiles", "peak memory, MB"
+    )
 
 
 def phase_table(rows: list[Row]) -> list[Row]:

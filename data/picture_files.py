@@ -82,6 +82,18 @@ def picture_size(file: BinaryIO) -> tuple[int, int] | None:
         return None
 
 
+def picture_size_of(path: str | Path) -> tuple[int, int] | None:
+    """Height and width as stored, from the header of a file, else by decoding it; None where that fails."""
+    try:
+        with open(path, "rb") as file:
+            size = picture_size(file)
+    except OSError:
+        return None
+    if size is None and (pixels := read_picture(path)) is not None:
+        size = pixels.shape[:2]
+    return size
+
+
 def encode_picture(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes | None:
     """The bytes of a uint8 [H, W, 3] BGR picture in the format a suffix names; None where that cannot hold it.
 

@@ -16,7 +16,14 @@ from tqdm import tqdm
 
 from data.augment import Cut
 from data.config import FILES, MEAN_BGR, RAM
-from data.picture_files import decode_picture, is_jpeg, picture_size, read_bytes, read_picture
+from data.picture_files import (
+    decode_picture,
+    is_jpeg,
+    picture_size,
+    picture_size_of,
+    read_bytes,
+    read_picture,
+)
 from data.pixels import cut_on_device, resize_onto
 from utils import distributed
 from utils.errors import UserError
@@ -185,7 +192,8 @@ def open_pictures(paths: list[str], cache: str, device: torch.device) -> Picture
     """
     if cache == FILES:
         return PictureFiles(paths)
-    sizes = np.array(list(_in_threads(_read_size, paths, "sizes of the pictures")), np.int64).reshape(-1, 2)
+    read = _in_threads(picture_size_of, paths, "sizes of the pictures")
+    sizes = np.array([size or (0, 0) for size in read], np.int64).reshape(-1, 2)
     place = CPU if cache == RAM else device
     bytes_needed = 3 * int(sizes.prod(axis=1).sum())
     _check_memory(cache, len(paths), bytes_needed, place)
@@ -226,18 +234,6 @@ def _allocate(size: int, place: torch.device) -> Tensor:
 def can_fork() -> bool:
     """Whether loader processes can be started as copies of this one."""
     return "fork" in multiprocessing.get_all_start_methods()
-
-
-def _read_size(path: str) -> tuple[int, int]:
-    """Height and width from the header, else by decoding; 0, 0 where that fails."""
-    try:
-        with open(path, "rb") as file:
-            size = picture_size(file)
-    except OSError:
-        return 0, 0
-    if size is None and (pixels := read_picture(path)) is not None:
-        size = pixels.shape[:2]
-    return size or (0, 0)
 
 
 def _in_threads(function: Callable, paths: list[str], words: str) -> Iterator:

@@ -86,7 +86,7 @@ def read_labels(label_path: str | Path) -> tuple[list[Record], LabelReport]:
     labels = _read_file(label_path, report)
     if not labels.names:
         raise UserError(f"{label_path} names no picture: a picture is a line '# EVENT/NAME.jpg'; {LAYOUT}")
-    missing = _missing_pictures(labels.names, images)
+    missing = missing_pictures(labels.names, images)
     if len(missing) == len(labels.names):
         first = images / next(iter(labels.names))
         raise UserError(f"none of the {len(missing)} pictures of {label_path} is there, not even {first}; {LAYOUT}")
@@ -187,7 +187,7 @@ def _check_landmarks(
     return landmarks, has_landmarks
 
 
-def _missing_pictures(names: Iterable[str], images: Path) -> set[str]:
+def missing_pictures(names: Iterable[str], images: Path) -> set[str]:
     """The pictures that are not there. Folders are listed once: thousands of queries are slow on network disks."""
     listings: dict[str, set[str]] = {}
     missing = set()
@@ -229,15 +229,14 @@ VALIDATION_LAYOUT = "images/EVENT/NAME.jpg, wider_val.txt with a line /EVENT/NAM
 def list_pictures(folder: str | Path) -> list[str]:
     """The EVENT/NAME.jpg lines of wider_val.txt; UserError where it is missing or empty."""
     path = Path(folder) / "wider_val.txt"
-    if not path.is_file():
-        raise UserError(f"no {path}: a validation folder holds {VALIDATION_LAYOUT}")
-    names = [line.strip().lstrip("/") for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    names = [name for name in names if name]
+    names = []
+    for number, line in enumerate(read_lines(path, f"a validation folder holds {VALIDATION_LAYOUT}"), start=1):
+        if name := line.strip().lstrip("/"):
+            names.append(inner_name(name, f"{path}:{number}"))
+            if "/" not in name:
+                raise UserError(f"{path}:{number} is '{name}': write it as /EVENT/NAME.jpg")
     if not names:
         raise UserError(f"{path} names no picture: it must have one line /EVENT/NAME.jpg for each")
-    stray = [name for name in names if "/" not in name]
-    if stray:
-        raise UserError(f"{path} has the line '{stray[0]}': write it as /EVENT/NAME.jpg")
     return names
 
 

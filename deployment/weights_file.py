@@ -25,7 +25,7 @@ LICENCE = (
 )
 
 #: Columns of test_widerface.py's table that say what an AP is: on which pictures, and under which protocol.
-PRECISION_COLUMNS = ("dataset", "protocol", "scale", "threshold", "NMS", "top-k", "easy", "medium", "hard")
+PRECISION_COLUMNS = ("dataset", "pictures", "protocol", "scale", "threshold", "NMS", "top-k", "easy", "medium", "hard")
 
 
 def deployment_state(network: nn.Module, parameter_count: int, precision: list[Row]) -> dict:

@@ -4,9 +4,12 @@ import json
 import zipfile
 from pathlib import Path
 
+from data.picture_files import picture_size_of
+from detection.protocols import Protocol
 from detection.suppression import Detections
 from detection.validation import rows_of
 from utils.files import as_text, atomic_path
+from widerface_evaluate.wider_files import SCALES
 
 #: What made the detections of a folder.
 STAMP = "made_by.json"
@@ -48,6 +51,20 @@ class DetectionFolder:
         lines = [stem, str(len(rows)), *(f"{x:.2f} {y:.2f} {w:.2f} {h:.2f} {score:.6f}" for x, y, w, h, score in rows)]
         with atomic_path(self.path(name)) as temporary:
             # A name that is no UTF-8 stays as it is, byte by byte.
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
+
+    def write_scales(self, paths: list[Path], protocol: Protocol) -> None:
+        """Write scales.csv, by which the evaluator tells how large a face was at the network.
+
+        paths: where the pictures lie, in the order of the names. A protocol that looks several times counts with its
+        largest scale; a picture that cannot be read with 1.
+        """
+        lines = []
+        for name, path in zip(self.names, paths):
+            size = picture_size_of(path)
+            scale = max(protocol.factors(*size)) if size else 1.0
+            lines.append(f"{Path(name).with_suffix('').as_posix()},{scale:.6g}")
+        with atomic_path(self.folder / SCALES) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
 
     def pack(self) -> Path:

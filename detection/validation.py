@@ -2,35 +2,86 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.widerface import list_pictures
+from data.widerface import list_pictures, missing_pictures
 from detection.face_detector import Candidates, FaceDetector
 from detection.inference import detect_files
 from detection.suppression import Detections, DetectionSettings
 from utils.errors import UserError
-from widerface_evaluate.evaluation import evaluate
-from widerface_evaluate.wider_files import GroundTruth, InputError, load_ground_truth, read_predictions
+from widerface_evaluate.average_precision import evaluate
+from widerface_evaluate.evaluation import group_tables
+from widerface_evaluate.wider_files import GroundTruth, InputError, extent, load_ground_truth, read_predictions
+
+
+@dataclass
+class ValidationSet:
+    """The pictures of a folder that its list names, on the disk and in the ground truth, where there is one."""
+
+    folder: Path
+    names: list[str]  #: EVENT/NAME.jpg
+    truth: GroundTruth | None  #: of these pictures alone
+    extent: str  #: what an AP stands on: "513 of 3,226 pictures, 8 events"
+    remarks: list[str] = field(default_factory=list)  #: what was left out, a line each
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where the pictures lie, in the order of the names."""
+        return [self.folder / "images" / name for name in self.names]
+
+
+def open_validation_set(folder: str | Path, needs_truth: bool = True) -> ValidationSet:
+    """Compare list, disk and ground truth; UserError where nothing is common to them, or a needed part is missing.
+
+    Pictures that the list does not name are no part of the set: a list of a few events makes a smaller evaluation.
+    """
+    folder = Path(folder)
+    names, remarks = list_pictures(folder), []
+
+    def leave_out(absent: set[str], where: str) -> None:
+        nonlocal names
+        if len(absent) == len(names):
+            raise UserError(f"none of the {len(names):,} pictures of {folder / 'wider_val.txt'} is {where}, "
+                            f"not even {names[0]}")
+        if absent:
+            first = next(name for name in names if name in absent)
+            remarks.append(f"{len(absent):,} of {len(names):,} pictures of {folder / 'wider_val.txt'} are not {where} "
+                           f"and left out, such as {first}")
+        names = [name for name in names if name not in absent]
+
+    leave_out(missing_pictures(names, folder / "images"), f"in {folder / 'images'}")
+    truth, total = None, len(names)
+    if needs_truth or (folder / "ground_truth").is_dir():
+        truth = read_ground_truth(folder / "ground_truth")
+        total = len(truth.pictures)
+        known = set(truth.pictures)
+        leave_out({name for name in names if _key(name) not in known}, f"in {folder / 'ground_truth'}")
+        listed = {_key(name) for name in names}
+        truth = truth.part(np.array([picture in listed for picture in truth.pictures]))
+    told = extent(truth, total) if truth else f"{len(names):,} pictures"
+    return ValidationSet(folder, names, truth, told, remarks)
+
+
+def _key(name: str) -> tuple[str, str]:
+    """EVENT/NAME.jpg -> (event, name without suffix), as the evaluator has it."""
+    event, _, file = name.rpartition("/")
+    return event, Path(file).stem
 
 
 def predict(
-    detector: Callable[[Tensor], Candidates], folder: str | Path, protocol: str, device: torch.device, workers: int
+    detector: Callable[[Tensor], Candidates], pictures: ValidationSet, protocol: str, device: torch.device, workers: int
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Detections of every picture of a validation folder: {(event, name without suffix): rows_of its detections}.
+    """Detections of every picture of a set: {(event, name without suffix): rows_of its detections}.
 
     A picture that cannot be read has no detections.
     """
-    names = list_pictures(folder)
-    paths = [Path(folder) / "images" / name for name in names]
-    predictions = {}
-    for index, detections in detect_files(detector, paths, protocol, DetectionSettings(), device, workers):
-        event, name = names[index].rsplit("/", 1)
-        predictions[event, Path(name).stem] = rows_of(detections)
-    return predictions
+    found = detect_files(detector, pictures.paths, protocol, DetectionSettings(), device, workers)
+    return {_key(pictures.names[index]): rows_of(detections) for index, detections in found}
 
 
 def rows_of(detections: Detections | None) -> np.ndarray:
@@ -42,20 +93,15 @@ def rows_of(detections: Detections | None) -> np.ndarray:
 
 
 def measure_ap(
-    network: nn.Module,
-    folder: str | Path,
-    protocol: str,
-    device: torch.device,
-    workers: int,
+    network: nn.Module, pictures: ValidationSet, protocol: str, device: torch.device, workers: int
 ) -> dict[str, float]:
-    """AP of a network on a validation folder with ground truth: ap_easy, ap_medium, ap_hard and ap_mean, in 0..1.
+    """AP of a network on a set with ground truth: ap_easy, ap_medium, ap_hard and ap_mean, in 0..1.
 
     A subset without faces has no AP, NaN, and does not count in the mean.
     """
-    ground_truth = read_ground_truth(Path(folder) / "ground_truth")
-    predictions = predict(FaceDetector(network).to(device), folder, protocol, device, workers)
+    predictions = predict(FaceDetector(network).to(device), pictures, protocol, device, workers)
     with mistakes_told():
-        precision = evaluate(predictions, ground_truth)
+        precision = evaluate(predictions, pictures.truth)
     return {f"ap_{subset}": value for subset, value in precision.items()} | {
         "ap_mean": float(np.nanmean(list(precision.values())))
     }
@@ -65,6 +111,12 @@ def precision_of_folder(folder: Path, ground_truth: GroundTruth) -> dict[str, fl
     """AP on easy, medium and hard of the detections in a folder; UserError where they do not fit the ground truth."""
     with mistakes_told():
         return evaluate(read_predictions(folder, ground_truth), ground_truth)
+
+
+def groups_of_folder(folder: Path, by: str, pictures: ValidationSet) -> str:
+    """The tables of evaluation.py --by of the detections in a folder."""
+    with mistakes_told():
+        return group_tables(folder, by, pictures.truth)
 
 
 def read_ground_truth(folder: str | Path) -> GroundTruth:

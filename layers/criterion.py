@@ -13,15 +13,15 @@ from layers.multibox_loss import multibox_loss
 from layers.outputs import FaceOutputs
 
 #: The box loss counts twice, as in RetinaFace's PyTorch code and all that descends from it.
-TASK_WEIGHTS = {"box": 2.0, "class": 1.0, "landmark": 1.0}
+TASK_WEIGHTS = {"box": 2.0, "code": 1.0, "class": 1.0, "landmark": 1.0}
 TEACHER_TERMS = ("kd_class", "kd_box", "kd_landmark")
 
 
 class Criterion:
     """Named losses and their weights.
 
-    With a teacher the sum is (1 - alpha) * (2 box + class + landmark) + alpha * (kd_class + kd_box + kd_landmark)
-    + feature_weight * feature; without one it is the task part alone, at full weight.
+    With a teacher the sum is (1 - alpha) * (2 box + code + class + landmark) + alpha * (kd_class + kd_box +
+    kd_landmark) + feature_weight * feature; without one it is the task part alone, at full weight.
     `weights` holds one number per term, in the order in which terms are logged.
     """
 

@@ -27,8 +27,8 @@ import torch
 
 from data.widerface import read_labels
 from models import MODELS, build_model, load_model
+from tests.helpers import ROOT
 from tests.kills import kills
-from tests.paths import ROOT
 from tests.tiny_training import are_same, tiny_flags, train, write_pictures
 from training.checkpoint import load_training_state
 from training.ema import WeightAverage

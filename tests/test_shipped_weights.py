@@ -5,7 +5,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-import torch
 
 from data.picture_files import read_picture
 from detection.face_detector import load_detector
@@ -14,12 +13,13 @@ from detection.protocols import PROTOCOLS
 from detection.suppression import DetectionSettings
 from detection.validation import read_ground_truth, rows_of
 from models import load_model
-from tests.paths import ROOT, SHARED, needs_shared
-from widerface_evaluate.evaluation import Group, faces_of_height, match_detections, precision_recall
+from tests.helpers import CPU, ROOT, SHARED, needs_shared
+from widerface_evaluate.average_precision import Group, faces_of_height, match_detections, precision_recall
 
 FOLDER = ROOT / "weights" / "v2"
+
 WEIGHTS = FOLDER / "FeatherFaceV2_final.pth"
-CPU = torch.device("cpu")
+
 
 #: A photograph in the public domain (Grace Hopper, by the United States Navy) that comes with matplotlib.
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"

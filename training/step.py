@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -101,7 +101,8 @@ class TrainingStep:
         self, images: Tensor, assignment: Assignment, normalizer: Tensor
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         """The terms of one part, and the student's neck outputs."""
-        with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+        is_float32 = self.precision == torch.float32
+        with nullcontext() if is_float32 else torch.autocast(images.device.type, self.precision):
             with self.phase("student"):
                 outputs, projected = self.model(images)
             with self.phase("teacher"), torch.no_grad():

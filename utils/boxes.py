@@ -12,7 +12,7 @@ def center_to_corner(boxes: Tensor) -> Tensor:
 
 def area(boxes: Tensor) -> Tensor:
     """[..., 4] -> [...]; a box turned inside out has no area."""
-    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
+    return _rectangle(boxes[..., :2], boxes[..., 2:])
 
 
 def intersection_matrix(a: Tensor, b: Tensor) -> Tensor:
@@ -32,13 +32,27 @@ def iou_matrix(a: Tensor, b: Tensor) -> Tensor:
     return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
+def matching_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of matching rows, [..., 4] each -> [...] in 0..1; 0 where both areas are 0."""
+    intersection = _rectangle(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
+    union = area(a) + area(b) - intersection
+    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
 def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     """GIoU of matching rows, [..., 4] each -> [...] in (-1, 1] (Rezatofighi et al., CVPR 2019).
 
     Boxes turned inside out count as empty. Defined, with finite gradients, for empty boxes too.
     """
     epsilon = 1e-7
-    intersection = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    intersection = _rectangle(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
     union = area(a) + area(b) - intersection
-    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    hull = _rectangle(torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:]))
     return intersection / (union + epsilon) - (hull - union) / (hull + epsilon)
+
+
+def _rectangle(low: Tensor, high: Tensor) -> Tensor:
+    """Area between two corners, [..., 2] each -> [...], 0 where they are inside out."""
+    # Not prod(-1): its backward pass counts zeros on the host, for which a GPU's queue has to run empty.
+    width, height = (high - low).clamp(min=0).unbind(-1)
+    return width * height

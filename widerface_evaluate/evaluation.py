@@ -24,6 +24,10 @@ Conventions that are easily got wrong:
   nothing, so AP is at most the highest recall. A group without faces has no AP: nan, in JSON null.
 - `--by size` takes all faces not marked invalid, by height; the smallest are in no subset. Other --by take hard faces,
   or with `--min_height` all faces not marked invalid of that height and more, in pixels of the picture.
+- `--by size` has a second table, by the height of a face at the network: in the picture as the detector saw it. It
+  takes the scale of each picture from PREDICTIONS/scales.csv, which test_widerface.py writes: a line EVENT/NAME,SCALE
+  each; without the file pictures count as seen at their own size. Beside AP at IoU 0.5 and 0.3 it has the median, over
+  the faces found at IoU 0.3, of the square root of box area over label area: above 1 boxes are too large.
 
 Errors (one line with file and line, exit code 2): a missing folder, event or file; a first line that names another
 picture; a count that is not the number of lines (a truncated file); a line that is not five numbers; NaN or an infinite
@@ -42,182 +46,88 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import csr_array
 
 # A script finds its neighbours by their short names only: Python then looks in this folder, not in the one above.
 if __package__:
-    from widerface_evaluate import wider_files
+    from widerface_evaluate import average_precision, wider_files
+    from widerface_evaluate.average_precision import Curve, Group
 else:
+    import average_precision
     import wider_files
+    from average_precision import Curve, Group
 
-THRESHOLDS = 1 - np.arange(1, 1001) / 1000
-MATCH_IOU = 0.5
-SIZE_LIMITS = (0, 8, 16, 32, 96, math.inf)
-SIZE_NAMES = ("under 8 px", "8-16 px", "16-32 px", "32-96 px", "over 96 px")
-BOOTSTRAP_BLOCK = 250
-LABEL_VALUES = {
-    "blur": ("clear", "normal", "heavy"),
-    "occlusion": ("none", "partial", "heavy"),
-    "pose": ("typical", "atypical"),
-}
+#: Of heights at the network, and the IoU at which a face counts as seen, though badly fitted.
+NETWORK_LIMITS = (0, 6, 8, 12, 16, 24, 32, 64, math.inf)
+SEEN_IOU = 0.3
 
 
-@dataclass(frozen=True)
-class Matches:
-    """The fate of D detections in pictures with faces, before it is said which faces count."""
+def network_size_table(
+    predictions: wider_files.Predictions,
+    scales: np.ndarray,
+    pictures: np.ndarray,
+    ground_truth: wider_files.GroundTruth,
+) -> str:
+    """AP of valid faces by height at the network, and how large their boxes are.
 
-    picture: np.ndarray  # int64 [D]: index of the picture
-    threshold: np.ndarray  # int64 [D]: index of the first of THRESHOLDS that admits the detection
-    face: np.ndarray  # int64 [D]: index of the matched face, -1 without a match
-    first: np.ndarray  # bool [D]: matched, and no earlier detection has that face
-
-
-@dataclass(frozen=True)
-class Group:
-    """What an AP is about: the faces that count, the others being ignored, and the pictures looked at."""
-
-    faces: np.ndarray  # bool [F]
-    pictures: np.ndarray  # bool [P]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Precision and recall at THRESHOLDS, float64 [..., 1000], and AP, float64 [...]; NaN where no face counts."""
-
-    precision: np.ndarray
-    recall: np.ndarray
-    ap: np.ndarray
-
-
-def evaluate(predictions: wider_files.Predictions, ground_truth: wider_files.GroundTruth) -> dict[str, float]:
-    """{"easy": AP, "medium": AP, "hard": AP} of predictions read from files or made in memory.
-
-    Predictions maps each (event, picture name) of the ground truth to an array [n, 5] of x y w h score; n may be 0.
-    Raises InputError where a picture is missing or unknown, or an array has not that shape or holds bad numbers.
+    scales: float [P], those of the pictures; pictures: bool [P], those that are looked at.
     """
-    matches = match_detections(predictions, ground_truth)
-    groups = subset_groups(ground_truth)
-    return {subset: float(precision_recall(matches, group, ground_truth).ap) for subset, group in groups.items()}
+    height = ground_truth.boxes[:, 3] * scales[ground_truth.picture]
+    valid = average_precision.faces_of_height(0, math.inf, ground_truth)
+    ious = (average_precision.MATCH_IOU, SEEN_IOU)
+    matches = [average_precision.match_detections(predictions, ground_truth, iou) for iou in ious]
+    lines = [f"{'px at the network':<18}{'faces':>8}{'AP@0.5':>9}{'AP@0.3':>9}{'box/label':>11}"]
+    for low, high in zip(NETWORK_LIMITS, NETWORK_LIMITS[1:]):
+        faces = valid & (height >= low) & (height < high) & pictures[ground_truth.picture]
+        group = Group(faces, pictures)
+        best, seen = (float(average_precision.precision_recall(each, group, ground_truth).ap) for each in matches)
+        found = matches[1].growth[matches[1].first & faces[matches[1].face]]
+        growth = f"{np.median(found):>11.2f}" if len(found) else f"{'-':>11}"
+        name = f"{low}-{high}" if math.isfinite(high) else f"over {low}"
+        lines.append(f"{name:<18}{faces.sum():>8,}{best:>9.4f}{seen:>9.4f}{growth}")
+    return "\n".join(lines)
 
 
-def match_detections(predictions: wider_files.Predictions, ground_truth: wider_files.GroundTruth) -> Matches:
-    """Give every detection its face: the part of the work that all groups of faces share."""
-    detections = wider_files.in_order(predictions, ground_truth)
-    end_faces = np.searchsorted(ground_truth.picture, np.arange(len(detections)), side="right")
-    pictures, scores, faces = [np.empty(0, np.int64)], [np.empty(0)], [np.empty(0, np.int64)]
-    first_face = 0
-    for picture, (rows, end_face) in enumerate(zip(detections, end_faces)):
-        if len(rows) and first_face < end_face:
-            overlaps = pixel_iou(rows[:, :4], ground_truth.boxes[first_face:end_face])
-            best = overlaps.argmax(axis=1)
-            matched = overlaps[np.arange(len(rows)), best] >= MATCH_IOU
-            pictures.append(np.full(len(rows), picture))
-            faces.append(np.where(matched, first_face + best, -1))
-            # A threshold admits every line above the last that reaches it, so the highest score from here on decides.
-            scores.append(np.maximum.accumulate(rows[::-1, 4])[::-1])
-        first_face = end_face
-    faces = np.concatenate(faces)
-    first = np.zeros(len(faces), dtype=bool)
-    first[np.unique(faces, return_index=True)[1]] = True
-    thresholds = np.searchsorted(-THRESHOLDS, -normalise(np.concatenate(scores), detections))
-    return Matches(np.concatenate(pictures), thresholds, faces, first & (faces >= 0))
+def group_tables(folder: Path, by: str, ground_truth: wider_files.GroundTruth) -> str:
+    """What --by prints of a folder of predictions, beside the three subsets; InputError as read_predictions."""
+    predictions = wider_files.read_predictions(folder, ground_truth)
+    matches = average_precision.match_detections(predictions, ground_truth)
+    groups = average_precision.groups_by(by, ground_truth.subsets["hard"], ground_truth)
+    curves = {name: average_precision.precision_recall(matches, group, ground_truth) for name, group in groups.items()}
+    lines = [table(groups, curves, {})]
+    if by == "size":
+        everywhere = np.ones(len(ground_truth.pictures), dtype=bool)
+        scales = wider_files.read_scales(folder, ground_truth)
+        lines.append(network_size_table(predictions, scales, everywhere, ground_truth))
+    return "\n".join(lines)
 
 
-def normalise(scores: np.ndarray, detections: list[np.ndarray]) -> np.ndarray:
-    """Stretch scores to 0..1 by the range of all detections, also those in pictures without faces."""
-    everything = np.concatenate([rows[:, 4] for rows in detections])
-    lowest, highest = everything.min(initial=1.0), everything.max(initial=0.0)
-    return (scores - lowest) / (highest - lowest) if highest > lowest else np.ones_like(scores)
+def format_remarks(predictions: wider_files.Predictions, ground_truth: wider_files.GroundTruth) -> list[str]:
+    """A line where boxes read in another way fit many more faces than as x y w h in pixels."""
+    readings = {
+        "x1 y1 x2 y2": lambda boxes: np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]),
+        "the centre, width and height": lambda boxes: np.hstack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]]),
+    }
 
+    def faces_found(read: Callable[[np.ndarray], np.ndarray]) -> int:
+        boxes = {picture: np.hstack([read(rows[:, :4]), rows[:, 4:]]) for picture, rows in predictions.items()}
+        kept = {picture: rows[(rows[:, 2:4] >= 0).all(axis=1)] for picture, rows in boxes.items()}
+        return int(average_precision.match_detections(kept, ground_truth).first.sum())
 
-def pixel_iou(boxes: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """IoU [n, m] of boxes [n, 4] and [m, 4], x y w h, where both edge pixels belong to a box."""
-    left, top = boxes[:, None, 0], boxes[:, None, 1]
-    right, bottom = left + boxes[:, None, 2], top + boxes[:, None, 3]
-    face_right, face_bottom = faces[:, 0] + faces[:, 2], faces[:, 1] + faces[:, 3]
-    width = np.minimum(right, face_right) - np.maximum(left, faces[:, 0]) + 1
-    height = np.minimum(bottom, face_bottom) - np.maximum(top, faces[:, 1]) + 1
-    shared = np.maximum(width, 0) * np.maximum(height, 0)
-    box_area = (right - left + 1) * (bottom - top + 1)
-    face_area = (face_right - faces[:, 0] + 1) * (face_bottom - faces[:, 1] + 1)
-    return shared / (box_area + face_area - shared)
-
-
-def precision_recall(matches: Matches, group: Group, ground_truth: wider_files.GroundTruth,
-                     picture_weights: np.ndarray | None = None) -> Curve:
-    """The curve of one group of faces; picture_weights [..., P] counts pictures several times or not at all."""
-    pictures = len(ground_truth.pictures)
-    weights = np.ones(pictures) if picture_weights is None else picture_weights
-
-    def admitted(chosen: np.ndarray) -> np.ndarray:
-        """The number of chosen detections at each threshold, [..., 1000]."""
-        cells = matches.picture[chosen], matches.threshold[chosen]
-        counts = csr_array((np.ones(len(cells[0])), cells), shape=(pictures, len(THRESHOLDS)))
-        return np.cumsum(weights @ counts, axis=-1)
-
-    looked_at = group.pictures[matches.picture]
-    matched = matches.face >= 0
-    counts = matched & group.faces[matches.face]
-    hits = admitted(looked_at & counts & matches.first)
-    reported = admitted(looked_at & (counts | ~matched))
-    faces = weights @ np.bincount(ground_truth.picture[group.faces], minlength=pictures)
-    with np.errstate(invalid="ignore"):
-        recall = hits / np.asarray(faces)[..., None]
-    precision = hits / np.maximum(reported, 1)
-    envelope = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
-    return Curve(precision, recall, (np.diff(recall, axis=-1, prepend=0) * envelope).sum(axis=-1))
-
-
-def subset_groups(ground_truth: wider_files.GroundTruth) -> dict[str, Group]:
-    everywhere = np.ones(len(ground_truth.pictures), dtype=bool)
-    return {subset: Group(ground_truth.subsets[subset], everywhere) for subset in wider_files.SUBSETS}
-
-
-def faces_of_height(low: float, high: float, ground_truth: wider_files.GroundTruth) -> np.ndarray:
-    """bool [F]: faces not marked invalid with low <= height < high, in pixels."""
-    height = ground_truth.boxes[:, 3]
-    valid = ground_truth.labels.get("invalid", np.zeros(len(height))) == 0
-    return valid & (height >= low) & (height < high)
-
-
-def groups_by(kind: str, faces: np.ndarray, ground_truth: wider_files.GroundTruth) -> dict[str, Group]:
-    """The groups of --by: valid faces by height in pixels; or `faces`, bool [F], by label or event by event."""
-    everywhere = np.ones(len(ground_truth.pictures), dtype=bool)
-    if kind == "size":
-        return {name: Group(faces_of_height(low, high, ground_truth), everywhere)
-                for name, low, high in zip(SIZE_NAMES, SIZE_LIMITS, SIZE_LIMITS[1:])}
-    if kind == "event":
-        events = np.array([event for event, _ in ground_truth.pictures])
-        return {event: Group(faces & (events == event)[ground_truth.picture], events == event)
-                for event in dict.fromkeys(events.tolist())}
-    if kind not in ground_truth.labels:
-        raise wider_files.InputError(f"wider_face_val.mat has no {kind}_label_list, so --by {kind} is not possible")
-    return {f"{kind} {name}": Group(faces & (ground_truth.labels[kind] == value), everywhere)
-            for value, name in enumerate(LABEL_VALUES[kind])}
-
-
-def bootstrap(matches: Matches, group: Group, ground_truth: wider_files.GroundTruth, times: int) -> np.ndarray:
-    """AP, float64 [times], over pictures drawn with replacement: the same draws for every model and group.
-
-    Scores keep the scale of the whole set.
-    """
-    random = np.random.default_rng(0)
-    pictures = len(ground_truth.pictures)
-    aps = []
-    for start in range(0, times, BOOTSTRAP_BLOCK):
-        draws = random.multinomial(pictures, np.full(pictures, 1 / pictures), min(BOOTSTRAP_BLOCK, times - start))
-        aps.append(precision_recall(matches, group, ground_truth, draws.astype(np.float64)).ap)
-    return np.concatenate(aps)
-
-
-def interval(samples: np.ndarray) -> list[float]:
-    """The middle 95 % of the samples; draws without a face that counts are nan and left out."""
-    return np.nanpercentile(samples, [2.5, 97.5]).tolist()
+    expected = "expected are x y w h score, x y the upper left corner, in pixels of the original picture"
+    corners = np.concatenate([rows[:, :4] for rows in predictions.values()])
+    if len(corners) and corners.max() <= 1:
+        return [f"no box is larger than a pixel: are they in 0..1? {expected}"]
+    found = faces_found(lambda boxes: boxes)
+    if found > 0.1 * len(ground_truth.boxes):
+        return []
+    for words, read in readings.items():
+        if faces_found(read) > 2 * found:
+            return [f"far more boxes fit a face when they are read as {words}; {expected}"]
+    return [f"no box overlaps a face by an IoU of {average_precision.MATCH_IOU}; {expected}"] if not found else []
 
 
 def plot_curves(curves: dict[str, dict[str, Curve]], folder: Path) -> None:
@@ -252,7 +162,9 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def table(groups: dict[str, Group], curves: dict[str, Curve], samples: dict[str, np.ndarray]) -> str:
     lines = []
     for name, group in groups.items():
-        spread = "  (95 %: {:.4f} to {:.4f})".format(*interval(samples[name])) if name in samples else ""
+        spread = ""
+        if name in samples:
+            spread = "  (95 %: {:.4f} to {:.4f})".format(*average_precision.interval(samples[name]))
         if name in wider_files.SUBSETS:
             lines.append(f"{name.capitalize():<6} Val AP: {curves[name].ap}{spread}")
         else:
@@ -264,7 +176,7 @@ def difference_table(name: str, other: str, samples: dict[str, dict[str, np.ndar
     """The intervals of AP of one model minus another, on the same draws; without 0, the models differ."""
     lines = [f"{name} minus {other}"]
     for group, values in samples[name].items():
-        low, high = interval(values - samples[other][group])
+        low, high = average_precision.interval(values - samples[other][group])
         lines.append(f"{group} AP: {low:+.4f} to {high:+.4f} (95 %)")
     return "\n".join(lines)
 
@@ -273,7 +185,7 @@ def summary(curves: dict[str, Curve], samples: dict[str, np.ndarray]) -> dict:
     """What --json writes for one model; null is the AP of a group without faces."""
     result = {name: None if np.isnan(curve.ap) else float(curve.ap) for name, curve in curves.items()}
     if samples:
-        result["intervals"] = {name: interval(values) for name, values in samples.items()}
+        result["intervals"] = {name: average_precision.interval(values) for name, values in samples.items()}
     return result
 
 
@@ -290,12 +202,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", type=Path,
                         help="write the AP here: {easy, medium, hard, ...}, for several -p one such by NAME")
     parser.add_argument("--plot", metavar="DIR", type=Path, help="draw the three precision-recall curves here")
-    parser.add_argument("--by", choices=("size", *LABEL_VALUES, "event"),
+    parser.add_argument("--by", choices=("size", *average_precision.LABEL_VALUES, "event"),
                         help="AP by height of the faces, or of the hard faces by label or event, the others ignored")
     parser.add_argument("--min_height", metavar="PIXELS", type=float,
                         help="AP of all valid faces at least this high, too; --by takes these in place of hard ones")
     parser.add_argument("--pictures", metavar="FILE", type=Path,
-                        help="judge these pictures alone, a line EVENT/NAME.jpg each; scores keep the scale of all")
+                        help="judge these pictures alone, a line EVENT/NAME.jpg each; predictions of others may be "
+                             "absent, those that are there keep their say in the scale of scores")
     parser.add_argument("--bootstrap", metavar="N", type=int, default=0,
                         help="95 %% intervals from N draws of the pictures; for several -p also of the difference")
     args = parser.parse_args()
@@ -321,26 +234,35 @@ def main() -> None:
             check_folder(folder)  # before the work
     names = [name for name, _ in args.pred]
     ground_truth = wider_files.load_ground_truth(args.gt)
-    groups, faces = subset_groups(ground_truth), ground_truth.subsets["hard"]
-    if args.min_height is not None:
-        faces = faces_of_height(args.min_height, math.inf, ground_truth)
-        groups[f"at least {args.min_height:g} px"] = Group(faces, np.ones(len(ground_truth.pictures), dtype=bool))
-    groups |= groups_by(args.by, faces, ground_truth) if args.by else {}
+    listed = np.ones(len(ground_truth.pictures), dtype=bool)
     if args.pictures is not None:
-        chosen = wider_files.read_picture_list(args.pictures, ground_truth)
-        groups = {name: Group(group.faces & chosen[ground_truth.picture], group.pictures & chosen)
-                  for name, group in groups.items()}
+        listed = wider_files.read_picture_list(args.pictures, ground_truth)
+        kept = listed | np.all([wider_files.has_predictions(folder, ground_truth) for _, folder in args.pred], axis=0)
+        print(wider_files.extent(ground_truth.part(listed), len(ground_truth.pictures)), file=sys.stderr)
+        ground_truth, listed = ground_truth.part(kept), listed[kept]
+    groups, faces = average_precision.subset_groups(ground_truth), ground_truth.subsets["hard"]
+    if args.min_height is not None:
+        faces = average_precision.faces_of_height(args.min_height, math.inf, ground_truth)
+        groups[f"at least {args.min_height:g} px"] = Group(faces, np.ones(len(ground_truth.pictures), dtype=bool))
+    groups |= average_precision.groups_by(args.by, faces, ground_truth) if args.by else {}
+    groups = {name: Group(group.faces & listed[ground_truth.picture], group.pictures & listed)
+              for name, group in groups.items()}
     curves, samples = {}, {}
     for name, folder in args.pred:
         predictions = wider_files.read_predictions(folder, ground_truth)
-        for remark in wider_files.remarks(folder, predictions, ground_truth):
+        remarks = wider_files.remarks(folder, predictions, ground_truth) + format_remarks(predictions, ground_truth)
+        for remark in remarks:
             print(f"{name}: {remark}", file=sys.stderr)
-        matches = match_detections(predictions, ground_truth)
-        curves[name] = {title: precision_recall(matches, group, ground_truth) for title, group in groups.items()}
-        samples[name] = {title: bootstrap(matches, group, ground_truth, args.bootstrap)
+        matches = average_precision.match_detections(predictions, ground_truth)
+        curves[name] = {title: average_precision.precision_recall(matches, group, ground_truth)
+                        for title, group in groups.items()}
+        samples[name] = {title: average_precision.bootstrap(matches, group, ground_truth, args.bootstrap)
                          for title, group in groups.items() if args.bootstrap and group.faces.any()}
         heading = f"{name}\n" if len(names) > 1 else ""
         print(heading + table(groups, curves[name], samples[name]))
+        if args.by == "size":
+            scales = wider_files.read_scales(folder, ground_truth)
+            print(network_size_table(predictions, scales, listed, ground_truth))
     for name in names[1:] if args.bootstrap else []:
         print(difference_table(name, names[0], samples))
     if args.json:

@@ -13,6 +13,9 @@ from scipy.io import loadmat
 SUBSETS = ("easy", "medium", "hard")
 LABELS = ("blur", "occlusion", "pose", "invalid")
 
+#: Beside predictions: by how much each picture was scaled for the detector.
+SCALES = "scales.csv"
+
 # (event, picture name) -> float [n, 5]: x y w h score, in the order of the file
 Predictions = dict[tuple[str, str], np.ndarray]
 
@@ -30,6 +33,24 @@ class GroundTruth:
     picture: np.ndarray  # int64 [F], ascending: index of the picture of each face
     subsets: dict[str, np.ndarray]  # SUBSETS -> bool [F]: the faces that count
     labels: dict[str, np.ndarray]  # LABELS -> int64 [F]; only the labels the file has
+
+    def part(self, chosen: np.ndarray) -> "GroundTruth":
+        """The pictures of bool [P], as if there were no others."""
+        faces = chosen[self.picture]
+        return GroundTruth(
+            [picture for picture, is_chosen in zip(self.pictures, chosen) if is_chosen],
+            self.boxes[faces],
+            (np.cumsum(chosen) - 1)[self.picture[faces]],
+            {name: values[faces] for name, values in self.subsets.items()},
+            {name: values[faces] for name, values in self.labels.items()},
+        )
+
+
+def extent(ground_truth: GroundTruth, total: int) -> str:
+    """What a number stands on, of `total` pictures: "513 of 3,226 pictures, 8 events"."""
+    count, events = len(ground_truth.pictures), len({event for event, _ in ground_truth.pictures})
+    share = f"{count:,} of {total:,}" if count < total else f"all {count:,}"
+    return f"{share} pictures, {events} event{'s' * (events != 1)}"
 
 
 def load_ground_truth(folder: str | Path) -> GroundTruth:
@@ -112,6 +133,33 @@ def read_predictions(folder: str | Path, ground_truth: GroundTruth) -> Predictio
         raise InputError(f"{absent[0]} is missing ({len(absent)} of {len(paths)} files); "
                          "a picture without detections needs an empty file")
     return {picture: read_detections(path) for picture, path in paths.items()}
+
+
+def has_predictions(folder: str | Path, ground_truth: GroundTruth) -> np.ndarray:
+    """bool [P]: the pictures of which FOLDER/EVENT/NAME.txt is there."""
+    return np.array([(Path(folder) / event / f"{name}.txt").is_file() for event, name in ground_truth.pictures])
+
+
+def read_scales(folder: str | Path, ground_truth: GroundTruth) -> np.ndarray:
+    """float [P]: by how much pictures were scaled for the detector, from FOLDER/scales.csv; 1 where there is none.
+
+    A line is EVENT/NAME,SCALE. InputError with file and line for any other, and for a picture without a line.
+    """
+    path = Path(folder) / SCALES
+    if not path.is_file():
+        return np.ones(len(ground_truth.pictures))
+    scales = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        name, _, scale = line.rpartition(",")
+        event, _, stem = name.rpartition("/")
+        try:
+            scales[event, stem] = float(scale)
+        except ValueError:
+            raise InputError(f"{path}:{number}: should be EVENT/NAME,SCALE") from None
+    absent = [picture for picture in ground_truth.pictures if not scales.get(picture, 0) > 0]
+    if absent:
+        raise InputError(f"{path} has no scale of {'/'.join(absent[0])}; remove the file or write it again")
+    return np.array([scales[picture] for picture in ground_truth.pictures])
 
 
 def read_detections(path: Path) -> np.ndarray:

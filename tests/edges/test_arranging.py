@@ -18,7 +18,7 @@ from data import demo, download
 from data.drawn.demo_set import STAMP, write_demo_set
 from data.widerface import read_labels
 from tests.edges.running import run
-from tests.paths import ROOT
+from tests.helpers import ROOT
 from utils.errors import UserError
 
 LABELS = "# 0--Parade/a.jpg\n1 2 3 4\n"

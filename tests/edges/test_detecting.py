@@ -23,7 +23,7 @@ from detection.protocols import PROTOCOLS
 from detection.sources import PICTURE_SUFFIXES, VIDEO_SUFFIXES, find_sources
 from detection.suppression import DetectionSettings
 from tests.edges.running import largest_file, run
-from tests.paths import ROOT
+from tests.helpers import ROOT
 from utils.errors import UserError
 
 CPU = torch.device("cpu")

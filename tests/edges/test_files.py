@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from tests.edges.running import largest_file, run
-from tests.paths import ROOT
+from tests.helpers import ROOT
 from utils import files
 from utils.errors import UserError, exit_code, run_script
 from utils.files import as_text, atomic_folder, atomic_path, check_folder_is_writable, is_text, name_in_utf8

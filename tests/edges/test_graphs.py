@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 import detect as script
 from detection.onnx_detector import OnnxDetector
 from tests.edges.running import run
-from tests.paths import ROOT
+from tests.helpers import ROOT
 from utils.errors import UserError
 
 SHIPPED = ROOT / "weights" / "v2" / "featherface_v2_deployment.onnx"

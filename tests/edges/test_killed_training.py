@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import train_v2
+from tests.helpers import ROOT
 from tests.kills import RENAMES
-from tests.paths import ROOT
 from tests.tiny_training import EPOCHS, are_same, contents, go_on, tiny_flags, train, write_pictures
 from training.log import TrainingLog, read_log
 from training.run_folder import LOCK

@@ -16,7 +16,7 @@ from deployment.weights_file import PRECISION_COLUMNS, known_precision
 from detection.suppression import Detections
 from detection.text_files import STAMP, DetectionFolder, read_stamp
 from tests.edges.running import run
-from tests.paths import ROOT
+from tests.helpers import ROOT
 from utils import tables
 from utils.errors import UserError
 from utils.files import fingerprint

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models import build_model, load_model, load_weights
-from tests.paths import ROOT, SHARED, needs_shared
+from tests.helpers import ROOT, SHARED, needs_shared
 from utils.errors import UserError
 from utils.pth_files import read_checkpoint
 

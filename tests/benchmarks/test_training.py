@@ -1,0 +1,27 @@
+"""benchmark.py --train."""
+
+import csv
+
+import pytest
+
+import benchmark
+from training.step import PHASES
+
+
+def test_training_is_measured_on_its_own_flags_and_those_of_training(drawn_set, teacher_checkpoint, tmp_path, capsys):
+    flags = ["--train", "--gpu", "cpu", "--training_dataset", str(drawn_set(12, 12) / "train" / "label.txt"),
+             "--teacher_model", str(teacher_checkpoint), "--image_size", "64", "--batch_size", "2",
+             "--save_folder", str(tmp_path / "none"), "--output_folder", str(tmp_path),
+             "--rounds", "2", "--workers", "0", "--batches", "1", "--profile", str(tmp_path / "trace.json")]
+    benchmark.main(flags)
+    with open(tmp_path / "training_step.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["plain", "float32", "bfloat16"]
+    for row in rows:
+        assert float(row["pictures/s"]) > 0 and all(float(row[f"{phase}, ms"]) > 0 for phase in PHASES)
+    assert (tmp_path / "training_loader.csv").is_file() and (tmp_path / "training_together.json").is_file()
+    assert all(f'"{phase}"' in (tmp_path / "trace.json").read_text(encoding="utf-8") for phase in PHASES)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(SystemExit):
+        benchmark.main([*flags, "--no_such_flag", "1"])
+    assert "no_such_flag" in capsys.readouterr().err

@@ -1,0 +1,40 @@
+"""The weights of a package, and the AP they are known by."""
+
+import json
+
+import torch
+
+import export
+import test_widerface
+from data.config import MEAN_BGR
+from deployment.weights_file import known_precision
+from layers.anchors import STRIDES
+from models import load_model
+from tests.helpers import call, save_checkpoint, trained_network
+
+
+def test_the_weights_load_without_running_code_and_say_what_they_are(package, student):
+    path = package / "featherface_v2_deployment.pth"
+    state = torch.load(path, weights_only=True)
+    assert state["model_name"] == "v2" and state["parameter_count"] == 254112
+    assert state["preprocessing"]["mean"] == MEAN_BGR and state["config"]["strides"] == STRIDES
+    assert state["average_precision"] == [] and state["versions"]["torch"] == str(torch.__version__)
+    assert "licence" in state
+    loaded = load_model(path).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in student.state_dict().items())
+
+
+def test_the_ap_comes_from_the_table_of_this_very_checkpoint(tmp_path, student_checkpoint, validation_set):
+    call(test_widerface.main, "--trained_model", student_checkpoint, "--dataset_folder", validation_set,
+         "--save_folder", tmp_path / "measured", "--protocol", "vga", "--cpu", "--num_workers", "0")
+    table = tmp_path / "measured" / "table.json"
+    [row] = json.loads(table.read_text())
+    call(export.main, "--trained_model", student_checkpoint, "--output_folder", tmp_path / "out", "--table", table)
+    [told] = torch.load(tmp_path / "out/featherface_v2_deployment.pth", weights_only=True)["average_precision"]
+    assert (told["dataset"], told["protocol"], told["hard"]) == (row["dataset"], "vga", row["hard"])
+    assert f"{row['hard']:.4f}" in (tmp_path / "out/README.md").read_text(encoding="utf-8")
+
+    changed = trained_network("v2")
+    changed.heads.logits[0].bias.data += 0.5
+    assert known_precision(save_checkpoint(tmp_path / student_checkpoint.name, changed), table) == []
+    assert known_precision(tmp_path / "out/featherface_v2_deployment.pth", None) == [told]

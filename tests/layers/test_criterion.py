@@ -1,0 +1,38 @@
+"""The weighted sum of all losses."""
+
+import pytest
+import torch
+
+from layers.criterion import Criterion
+from layers.outputs import FaceOutputs
+from tests.helpers import random_outputs
+
+ONE = torch.tensor(1.0)
+
+
+def test_the_weights_of_the_sum_stand_in_one_place():
+    criterion = Criterion(has_teacher=True, alpha=0.7, feature_weight=0.1, temperature=4.0)
+    assert criterion.weights == pytest.approx({
+        "box": 0.6, "code": 0.3, "class": 0.3, "landmark": 0.3,
+        "kd_class": 0.7, "kd_box": 0.7, "kd_landmark": 0.7, "feature": 0.1,
+    })
+    ones = {name: ONE for name in criterion.weights}
+    assert criterion.total(ones).item() == pytest.approx(1.5 + 2.1 + 0.1)
+    alone = Criterion(has_teacher=False, alpha=0.7, feature_weight=0.1, temperature=4.0)
+    assert alone.weights == {"box": 2.0, "code": 1.0, "class": 1.0, "landmark": 1.0}
+
+
+def test_parts_of_a_batch_add_up_to_the_whole(anchors, assignment):
+    outputs, teacher = random_outputs(1), random_outputs(2)
+    criterion = Criterion(True, 0.7, 0.0, 4.0)
+    maps = (torch.randn(2, 3, 4, 4),)
+    outputs, teacher = outputs._replace(features=maps), teacher._replace(features=maps)
+    normalizer = assignment.weights.sum()
+    whole = criterion.total(criterion(outputs, maps, teacher, assignment, anchors, normalizer))
+    parts = 0
+    for i in range(len(assignment.weights)):
+        rows = slice(i, i + 1)
+        one, taught = (FaceOutputs(o.boxes[rows], o.logits[rows], o.landmarks[rows], maps) for o in (outputs, teacher))
+        losses = criterion(one, maps, taught, assignment.pictures(i, i + 1), anchors, normalizer, share=0.5)
+        parts = parts + criterion.total(losses)
+    torch.testing.assert_close(parts, whole)

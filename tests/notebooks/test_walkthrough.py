@@ -1,0 +1,97 @@
+"""The notebook as it is committed, and the settings it runs with. .ci/run executes it."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import train_v2
+from notebooks import walkthrough
+from tests.helpers import ROOT
+from training.flags import parse_args
+from utils.commands import flags
+
+NOTEBOOK = ROOT / "notebooks" / "03_train_evaluate_featherface_v2.ipynb"
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+
+
+def test_it_is_committed_without_outputs_in_demo_mode(cells):
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
+    assert "".join(code[0]["source"]).startswith('MODE = "demo"')
+
+
+def test_it_has_its_eleven_sections_in_order(cells):
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert re.findall(r"^## (\d+)\.", text, re.MULTILINE) == [str(number) for number in range(1, 12)]
+
+
+def test_it_holds_no_logic_of_its_own(cells):
+    """No function, no class, no loop; the one branch prepares the demo."""
+    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    nodes = list(ast.walk(ast.parse(source)))
+    assert not [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While))]
+    assert sum(isinstance(node, ast.If) for node in nodes) <= 2
+
+
+@pytest.mark.parametrize(("mode", "epochs"), [("demo", 30), ("quick", 5), ("full", 400)])
+def test_its_settings_are_flags_of_the_training(mode, epochs):
+    config = walkthrough.settings(mode)
+    options = parse_args(arguments=flags(config["training"]))
+    assert options.epochs == epochs and options.alpha == 0.7 and options.temperature == 4
+    assert str(train_v2.checkpoint_path(options, "final")) == config["student"]
+    if mode == "demo":
+        teacher = parse_args(arguments=flags(config["teacher_training"]))
+        assert str(train_v2.checkpoint_path(teacher, "final")) == config["teacher"]
+    if mode == "full":
+        defaults = vars(parse_args(arguments=[]))
+        assert Path(options.teacher_model) == Path(defaults["teacher_model"])
+        assert {name for name in defaults if vars(options)[name] != defaults[name]} <= {"gpu", "teacher_model"}
+
+
+def test_its_recipe_is_that_of_the_parser():
+    """What a reader of the notebook is shown, and what the demo changes, are flags; no value is a second copy."""
+    defaults = vars(parse_args(arguments=[]))
+    assert walkthrough.RECIPE == {name: defaults[name] for name in walkthrough.SHOWN}
+    assert walkthrough.SMALL.keys() <= defaults.keys()
+    shown = walkthrough.settings("full")["training"]
+    assert {name: shown[name] for name in walkthrough.SHOWN} == walkthrough.RECIPE
+
+
+def test_an_unknown_mode_is_told():
+    with pytest.raises(ValueError, match="demo, quick, full"):
+        walkthrough.settings("fast")
+
+
+def test_what_is_missing_is_named_with_its_source(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    config = walkthrough.settings("full")
+    text = "\n".join(walkthrough.files_needed(config))
+    assert text.count("MISSING") == 6 and "http" in text
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/FeatherNetB_se.pth").touch()
+    assert "there    weights/FeatherNetB_se.pth" in walkthrough.files_needed(config)
+
+
+def test_the_settings_are_saved(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    config = walkthrough.settings("quick")
+    assert json.loads(walkthrough.save_settings(config).read_text()) == config
+    assert (tmp_path / "results/v2/notebook_config.json").is_file()
+
+
+def test_only_the_demo_clears_what_it_trained(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for mode in ("full", "demo"):
+        config = walkthrough.settings(mode)
+        kept = tmp_path / config["save_folder"] / "FeatherFaceV2_last.pth"
+        kept.parent.mkdir(parents=True)
+        kept.touch()
+        walkthrough.clear_demo(config)
+        assert kept.exists() == (mode == "full")

@@ -1,0 +1,48 @@
+"""train_v2.sh and train_v2.bat: the same flags, the values of the parser, the same demo."""
+
+import re
+import shlex
+
+import pytest
+
+from tests.helpers import ROOT
+from training.flags import parse_args
+
+LAUNCHERS = ("train_v2.sh", "train_v2.bat")
+
+
+def text_of(launcher: str) -> str:
+    return (ROOT / launcher).read_bytes().decode().replace("\r", "")
+
+
+def flags_of(launcher: str) -> list[str]:
+    """The words between train_v2.py and the flags that a person adds."""
+    command = re.search(r"python train_v2\.py(.*?)(\"\$@\"|%\*)", text_of(launcher), re.DOTALL).group(1)
+    return shlex.split(re.sub(r"[\^\\]\s*\n", " ", command))
+
+
+@pytest.mark.parametrize("script", LAUNCHERS)
+def test_the_launch_scripts_spell_the_defaults(script):
+    flags = flags_of(script)
+    assert len(flags) > 20
+    assert vars(parse_args(arguments=flags)) == vars(parse_args(arguments=[]))
+
+
+def test_both_launchers_spell_the_same_flags():
+    assert flags_of("train_v2.sh") == flags_of("train_v2.bat")
+
+
+@pytest.mark.parametrize("script", LAUNCHERS)
+def test_a_flag_of_the_command_line_overrides_that_of_the_launcher(script):
+    flags = flags_of(script)
+    names = [flag for flag in flags if flag.startswith("--")]
+    assert len(names) == len(set(names))
+    options = parse_args(arguments=[*flags, "--epochs", "3", "--gpu", "cpu"])
+    assert (options.epochs, options.gpu) == (3, "cpu")
+
+
+@pytest.mark.parametrize("script", LAUNCHERS)
+def test_the_demo_is_that_of_demo_py(script):
+    text = text_of(script)
+    assert re.search(r'^if .*"--demo"', text, re.MULTILINE)
+    assert re.search(r"^\s*(exec )?python demo\.py", text, re.MULTILINE)

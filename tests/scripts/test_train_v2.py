@@ -1,0 +1,168 @@
+"""train_v2.py: its files, exact resuming, several processes, mistakes."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import train_v2
+from models import MODELS, load_model
+from models.featherface_v2 import FeatherFaceV2
+from tests.helpers import ROOT, call, exit_code
+from training.flags import parse_args
+from training.log import read_log
+from utils import distributed
+from utils.errors import UserError
+from utils.pth_files import read_checkpoint
+
+
+@pytest.fixture
+def flags(drawn_set, teacher_checkpoint, tmp_path):
+    """A run of seconds with everything on."""
+    return ["--training_dataset", str(drawn_set(12, 12) / "train" / "label.txt"),
+            "--teacher_model", str(teacher_checkpoint), "--save_folder", str(tmp_path / "run"),
+            "--image_size", "64", "--batch_size", "4", "--epochs", "4", "--warmup_epochs", "1",
+            "--num_workers", "0", "--gpu", "cpu", "--eval_every", "2", "--save_every", "2"]
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    state = read_checkpoint(path)
+    return {**state["model"], **{f"ema.{name}": tensor for name, tensor in state["ema"].items()}}
+
+
+def test_a_run_leaves_the_promised_files(flags, tmp_path):
+    call(train_v2.main, *flags)
+    folder = tmp_path / "run"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {f"FeatherFaceV2_{name}.pth" for name in ("epoch_2", "epoch_4", "last", "best", "final")} | {
+        "training_log.csv", "training_curves.png"}
+    rows = read_log(folder / "training_log.csv")
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    for name in ("total", "box", "class", "landmark", "kd_class", "kd_box", "kd_landmark", "feature", "learning_rate",
+                 "images_per_second", "task_gradient", "distillation_gradient"):
+        assert all(name in row for row in rows)
+    assert [("ap_hard" in row) for row in rows] == [False, True, False, True]
+    final = read_checkpoint(folder / "FeatherFaceV2_final.pth")
+    network = load_model(folder / "FeatherFaceV2_final.pth")
+    assert not network.training and network.name == "v2"
+    assert all((tensor == final["ema"][name]).all() for name, tensor in network.state_dict().items())
+    with pytest.raises(UserError, match="--resume_net"):
+        call(train_v2.main, *flags)  # an earlier run is never overwritten
+
+
+@pytest.mark.parametrize("stop_after, loading", [
+    (1, []), (3, ["--num_workers", "1"]), (1, ["--cache", "ram"]), (3, ["--cache", "device"]),
+])
+def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(monkeypatch, flags, tmp_path, stop_after, loading):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    flags += [*loading, "--eval_every", "0"] if loading else []
+    call(train_v2.main, *flags, "--save_folder", str(whole))
+
+    write = train_v2.save_training_state
+
+    def write_and_die(path, trainee, optimizer, average, epochs_done, *rest):
+        write(path, trainee, optimizer, average, epochs_done, *rest)
+        if epochs_done == stop_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_v2, "save_training_state", write_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        call(train_v2.main, *flags, "--save_folder", str(broken))
+    monkeypatch.setattr(train_v2, "save_training_state", write)
+    call(train_v2.main, *flags, "--save_folder", str(broken), "--resume_net", str(broken / "FeatherFaceV2_last.pth"))
+
+    expected, found = (weights_of(folder / "FeatherFaceV2_final.pth") for folder in (whole, broken))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    logs = [read_log(folder / "training_log.csv") for folder in (whole, broken)]
+    for row in logs[0] + logs[1]:
+        del row["images_per_second"]
+    assert logs[0] == logs[1]
+
+
+class FrozenStatistics(FeatherFaceV2):
+    """V2 whose BatchNorm layers keep their statistics: they are those of a process, everything else of the batch."""
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+def train_frozen(options) -> None:
+    """By plain gradient descent: Adam divides by the size of the gradient, and would blow rounding up."""
+    torch.set_num_threads(1)
+    MODELS["v2"] = FrozenStatistics
+    torch.optim.AdamW = torch.optim.SGD
+    train_v2.train(options)
+
+
+def weights_before_training(flags: list[str]) -> dict[str, torch.Tensor]:
+    options = parse_args(arguments=flags)
+    options.init_backbone = "teacher"
+    torch.manual_seed(options.seed)
+    return train_v2.build_networks(options)[0].state_dict()
+
+
+def test_two_processes_end_with_the_weights_of_one(flags, tmp_path):
+    off = ["--mixup_alpha", "0", "--cutmix_prob", "0", "--dropblock_prob", "0", "--feature_weight", "0",
+           "--epochs", "2", "--eval_every", "0", "--clip_grad", "1"]
+    results = []
+    for gpu in ("cpu", "cpu,cpu"):
+        folder = tmp_path / gpu
+        options = parse_args(arguments=[*flags, *off, "--save_folder", str(folder)])
+        train_v2.settle(options)
+        train_v2.check_files(options)
+        options.devices = distributed.parse_devices(gpu)
+        distributed.launch(train_frozen, options, len(options.devices))
+        results.append(read_checkpoint(folder / "FeatherFaceV2_final.pth")["model"])
+    start = weights_before_training(flags)
+    moved = max(float((tensor - start[name]).abs().max()) for name, tensor in results[0].items())
+    apart = max(float((tensor - results[1][name]).abs().max()) for name, tensor in results[0].items())
+    assert moved > 1e-4 and apart < 1e-3 * moved
+
+
+@pytest.mark.parametrize(("wrong", "words"), [
+    (["--alpha", "1.5"], "alpha.*1.5.*0 to 1"),
+    (["--batch-size", "many"], "batch_size.*'many' is no whole number"),
+    (["--image_size", "100"], "multiple of 32"),
+    (["--cache", "disk"], "cache.*'disk'.*none.*ram.*device"),
+    (["--no_such_flag", "1"], "no_such_flag"),
+    (["--gpu", "77"], "GPU 77 is not there"),
+    (["--gpu", "0,0"], "twice"),
+    (["--accumulate", "3"], "multiple of 3"),
+    (["--training_dataset", "nowhere/label.txt"], "nowhere/label.txt\n.*images/EVENT/NAME.jpg"),
+    (["--training_dataset", "nowhere/label.txt", "--teacher_model", "nowhere.pth", "--gpu", "77"],
+     r"(?s)nowhere/label.txt.*sources:.*no teacher at nowhere.pth"),
+    (["--teacher_model", "nowhere.pth"], "no teacher at nowhere.pth"),
+    (["--init_weights", "nowhere.pth"], "no checkpoint at nowhere.pth"),
+    (["--teacher_model", "none", "--init_backbone", "teacher"], "needs a teacher"),
+    (["--resume_net", "nowhere.pth"], "no checkpoint at nowhere.pth"),
+])
+def test_wrong_flags_get_one_clear_line(capsys, flags, wrong, words):
+    code = exit_code(train_v2.main, *flags, *wrong)
+    told = capsys.readouterr().err
+    assert code == 2 and re.search(words, told) and "Traceback" not in told
+
+
+def test_a_checkpoint_is_trained_further(flags, teacher_checkpoint, tmp_path):
+    """With a learning rate of 0 the weights stay those of --init_weights, whatever the seed."""
+    own = ["--model", "v1", "--teacher_model", "none", "--init_weights", teacher_checkpoint, "--lr", "0",
+           "--seed", "3", "--epochs", "1", "--eval_every", "0"]
+    call(train_v2.main, *flags, *own)
+    start = read_checkpoint(teacher_checkpoint)["ema"]
+    trained = read_checkpoint(tmp_path / "run" / "FeatherFaceV1_final.pth")["model"]
+    assert all(torch.equal(trained[name], start[name]) for name in start if name.endswith(("weight", "bias")))
+
+
+def test_the_script_runs_under_torchrun(flags, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train_v2.py",
+               *flags, "--epochs", "1", "--eval_every", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=None)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load_model(tmp_path / "run" / "FeatherFaceV2_final.pth").name == "v2"

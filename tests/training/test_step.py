@@ -1,0 +1,151 @@
+"""One optimiser step: in parts, in bfloat16, compiled, on a GPU."""
+
+from functools import partialmethod
+
+import pytest
+import torch
+from torch import nn
+
+from data.augment import training_augmentations
+from data.config import FILES
+from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
+from data.pictures import open_pictures
+from data.widerface import read_labels
+from layers.anchors import make_anchors
+from layers.criterion import TEACHER_TERMS, Criterion
+from layers.dropblock import set_dropblock
+from models import build_model, load_model
+from tests.helpers import CPU, ROOT
+from training.ema import WeightAverage
+from training.optimizer import build_optimizer
+from training.step import TrainingStep, compile_networks
+from training.trainee import Trainee
+
+
+@pytest.fixture
+def batch(drawn_set):
+    """Sixteen pictures of 64 px as the loader hands them over: enough that no single anchor decides a loss."""
+    records, _ = read_labels(drawn_set(12, 12) / "train" / "label.txt")
+    pictures = open_pictures([record.path for record in records], FILES, CPU)
+    dataset = TrainingDataset(records, pictures, 64, 0, training_augmentations(64))
+    return next(iter(TrainingLoader(dataset, EpochBatchSampler(len(records), 16, 0), 0, CPU)))
+
+
+@pytest.fixture
+def make_step(teacher_checkpoint):
+    """Makes steps of the shipped network: a random one multiplies rounding. BatchNorms of both networks are fixed."""
+
+    def make(feature_weight: float = 0.1, **settings) -> TrainingStep:
+        torch.manual_seed(0)
+        taught = load_model(teacher_checkpoint).requires_grad_(False)
+        trainee = Trainee(load_model(ROOT / "weights" / "v2" / "FeatherFaceV2_final.pth"), taught).eval()
+        optimizer, average = build_optimizer(trainee, 1e-3, 0.05), WeightAverage(trainee.network, 0.9)
+        criterion = Criterion(True, 0.7, feature_weight, 4.0)
+        return TrainingStep(trainee, taught, criterion, optimizer, average, make_anchors(64, 64), **settings)
+
+    return make
+
+
+def gradients_of(step: TrainingStep, batch) -> tuple[dict, dict]:
+    """Losses and gradients of a batch without mixing."""
+    losses, _ = step.backward(*step.prepare(batch, torch.Generator(), mixes=False))
+    gradients = {name: p.grad for name, p in step.model.named_parameters() if p.grad is not None}
+    return losses, gradients
+
+
+def test_accumulation_gives_the_gradients_of_the_large_batch(make_step, batch):
+    """With the statistics of BatchNorm and of the feature term out of play: these are those of each part."""
+    expected, found = (gradients_of(make_step(parts=parts, feature_weight=0.0), batch)[1] for parts in (1, 4))
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max() + 1))
+
+
+def test_bfloat16_gives_the_losses_and_gradients_of_float32(make_step, batch):
+    """The labels' terms to 1 %, those of two rounding networks to 5 %."""
+    expected, gradients = gradients_of(make_step(), batch)
+    found, rounded = gradients_of(make_step(precision=torch.bfloat16), batch)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0.05 if name in TEACHER_TERMS else 0.01, atol=1e-3)
+    flat, rounded = (torch.cat([g[name].flatten() for name in gradients]) for g in (gradients, rounded))
+    assert torch.cosine_similarity(flat, rounded, dim=0) > 0.98
+
+
+def test_compiled_networks_give_the_same_step(make_step, batch, monkeypatch):
+    """Without the last stage, the generated code: that takes minutes."""
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager", fullgraph=True))
+    plain, compiled = make_step(), make_step()
+    for step in (plain, compiled):
+        step.model.train()
+    assert compile_networks(compiled.model, compiled.teacher, CPU) is None
+    for probability in (0.0, 0.2, 0.3):
+        steps = []
+        for step in (plain, compiled):
+            set_dropblock(step.model, probability, 3)
+            torch.manual_seed(1)
+            steps.append(step(batch, torch.Generator(), mixes=False))
+        for name, value in steps[0][0].items():
+            torch.testing.assert_close(steps[1][0][name], value, rtol=1e-4, atol=1e-5)
+    assert list(compiled.model.state_dict()) == list(plain.model.state_dict())
+
+
+def test_without_a_compiler_the_reason_is_one_line(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no compiler\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    assert compile_networks(build_model("v2"), None, CPU) == "no compiler"
+
+
+#: Operations of autograd that read from the device in their backward pass: they count zeros, or faces, on the host.
+WAITING = {"ProdBackward0", "ProdBackward1", "CumprodBackward0", "MaskedSelectBackward0", "NonzeroBackward0"}
+
+
+def test_no_loss_waits_for_a_gpu_in_its_backward_pass(make_step, batch, monkeypatch):
+    """The names of all nodes behind the total, seen without a GPU."""
+    nodes = set()
+
+    def collect(total):
+        waiting = [total.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node is not None and node not in nodes:
+                nodes.add(node)
+                waiting.extend(following for following, _ in node.next_functions)
+
+    monkeypatch.setattr(torch.Tensor, "backward", collect)
+    gradients_of(make_step(), batch)
+    names = {node.name() for node in nodes}
+    assert {"ClampBackward1", "ConvolutionBackward0"} <= names
+    assert not names & WAITING
+
+
+def test_a_step_reads_nothing_from_its_device(batch):
+    """On PyTorch's device without data every reading is an error, of a value or of a size that depends on values."""
+    nowhere = torch.device("meta")
+    trainee = Trainee(build_model("v2"), build_model("v2")).to(nowhere)
+    step = TrainingStep(
+        trainee, build_model("v2").eval().to(nowhere), Criterion(True, 0.7, 0.1, 4.0), optimizer=None, average=None,
+        anchors=make_anchors(64, 64, nowhere), cutmix_prob=0.5, mixup_alpha=0.2,
+    )
+    batch = batch._replace(images=batch.images.to(nowhere), targets=batch.targets.to(nowhere))
+    losses, gradients = step.backward(*step.prepare(batch, torch.Generator(), mixes=True), measure_gradients=True)
+    nn.utils.clip_grad_norm_(trainee.parameters(), 10.0)
+    assert set(losses) == set(step.criterion.weights) and len(gradients) == 2
+    with pytest.raises(Exception, match="meta"):
+        losses["box"].item()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_on_a_gpu_never_waits_for_it(make_step, batch):
+    step = make_step(precision=torch.bfloat16, cutmix_prob=0.5, mixup_alpha=0.2)
+    for module in (step.model, step.teacher, step.average.network):
+        module.cuda()
+    step.average = WeightAverage(step.model.network, 0.9)
+    step.anchors = step.anchors.cuda()
+    batch = batch._replace(images=batch.images.cuda(), targets=batch.targets.to("cuda"))
+    step(batch, torch.Generator(), mixes=True, measure_gradients=True)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(batch, torch.Generator(), mixes=True, measure_gradients=True)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
