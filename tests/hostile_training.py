@@ -242,8 +242,8 @@ def flags() -> Iterator[Case]:
     """Every flag with a number, given what is none, or what no machine can do."""
     defaults = vars(parse_args(arguments=[]))
     wrong = ["nan", "inf", "-inf", "1e999", "9" * 5000, "-1", "x", "", "0x10", "99999999999999999999"]
-    numbers = {name for name, value in defaults.items() if type(value) in (int, float)} | {"crop_scales"}
-    for name in sorted(numbers):
+    numbers = {name for name, value in defaults.items() if type(value) in (int, float)}
+    for name in sorted(numbers | {"crop_scales", "dataset_shares"}):
         for text in wrong:
             yield Case("flag", f"--{name} {text[:20]}", lambda name=name, text=text: parse_args(
                 arguments=[f"--{name}={text}"]), None)
