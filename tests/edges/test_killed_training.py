@@ -86,6 +86,13 @@ def test_a_finished_run_writes_what_is_missing(labels, unbroken, tmp_path, lost,
     assert all(f"_{name}.pth was missing" in told for name in lost)
 
 
+def test_a_run_that_goes_on_in_another_folder_keeps_its_log(labels, unbroken, tmp_path):
+    train(tiny_flags(labels, tmp_path / "new", "--resume_net", str(unbroken / "FeatherFaceV2_epoch_1.pth")))
+    expected, found = contents(unbroken), contents(tmp_path / "new")
+    assert are_same(expected["training_log.csv"], found["training_log.csv"])
+    assert are_same(expected["FeatherFaceV2_final.pth"], found["FeatherFaceV2_final.pth"])
+
+
 # Two runs in one folder
 
 
