@@ -19,6 +19,7 @@ What cannot be read is named at the end and skipped; the exit code is then 1.
 """
 
 import argparse
+import os
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +58,7 @@ def file_of(suffix: str) -> Callable[[str], Path]:
 
     def parse(text: str) -> Path:
         path = Path(text)
-        if path.suffix.lower() != suffix or path.is_dir():
+        if path.suffix.lower() != suffix or os.path.isdir(text):
             raise argparse.ArgumentTypeError(f"'{text}' must be a file that ends in {suffix}")
         return path
 

@@ -112,10 +112,10 @@ def main() -> None:
 
 def check_output_folder(folder: Path) -> None:
     """UserError where no package can be written to a folder, or where it would replace a page that is none of ours."""
+    check_folder_is_writable(folder)
     page = folder / PAGE
     if page.is_file() and MADE_BY.encode() not in page.read_bytes():
         raise UserError(f"{page} is of something else and would be replaced: give another --output_folder")
-    check_folder_is_writable(folder)
 
 
 def write_package(

@@ -163,6 +163,8 @@ def resume(step: TrainingStep, options: Namespace) -> tuple[int, float]:
     if changed:
         distributed.say(f"note: {source} was trained with other flags: {' '.join(changed)}")
     if distributed.is_main():
+        if isfile(source.parent / LOG):  # else a run that goes on in another folder would lose its log
+            write_missing(source.parent / LOG, [options.save_folder / LOG])
         log = TrainingLog(options.save_folder / LOG, epochs_done)
         if log.note:
             distributed.say(log.note)

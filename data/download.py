@@ -234,6 +234,10 @@ def write_lines(path: Path, lines: list[str]) -> None:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
+#: By this a label file is known.
+PICTURE_LINE = re.compile(rb"^(\xef\xbb\xbf)?#.*\.jpg\s*$", re.MULTILINE)
+
+
 @contextmanager
 def open_labels(path: Path) -> Iterator[BinaryIO]:
     """The training label.txt to read, which is the file or in it, if it is the zip of RetinaFace's annotations."""
@@ -249,13 +253,15 @@ def open_labels(path: Path) -> Iterator[BinaryIO]:
 
 def check_retinaface_labels(path: Path) -> None:
     """UserError where a file is neither a label.txt nor a zip with one, or far too large; read piece by piece."""
-    count, names_picture = 0, False
+    count, names_picture, rest = 0, False, b""
     with open_labels(path) as file:
-        while line := file.readline(BYTES_PER_READ):
-            count += len(line)
+        while block := file.read(BYTES_PER_READ):
+            count += len(block)
             refuse_large(count, LARGEST_LABELS, path)
-            names_picture = names_picture or bool(re.match(rb"(\xef\xbb\xbf)?#.*\.jpg\s*$", line))
-    if not names_picture:
+            lines, _, rest = (rest + block).rpartition(b"\n")
+            rest = rest[-BYTES_PER_READ:]
+            names_picture = names_picture or bool(PICTURE_LINE.search(lines))
+    if not names_picture and not PICTURE_LINE.search(rest):
         raise UserError(f"{path} is neither a label.txt with lines '# EVENT/NAME.jpg' nor a zip with train/label.txt")
 
 

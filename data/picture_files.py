@@ -8,14 +8,11 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
 
 from utils.errors import UserError
 from utils.files import atomic_path
-from utils.memory import free_memory
-
-CPU = torch.device("cpu")
+from utils.memory import free_main_memory
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow reads headers here, which are the way to know that a picture is too large
 
@@ -40,7 +37,7 @@ def read_picture(path: str | Path, upright: bool = False) -> np.ndarray | None:
     if data is None:
         return None
     size = picture_size(io.BytesIO(data))
-    if size is not None and LARGE_PICTURE < 3 * size[0] * size[1] > (free_memory(CPU) or np.inf):
+    if size is not None and LARGE_PICTURE < 3 * size[0] * size[1] > (free_main_memory() or np.inf):
         return None
     return decode_picture(data, upright)
 

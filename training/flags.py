@@ -18,7 +18,7 @@ def parse_args(description: str | None = None, arguments: list[str] | None = Non
     add("--training_dataset", type=Path, nargs="+", metavar="LABELS",
         default=[Path("./data/widerface/train/label.txt")],
         help="label.txt with images/ beside it; several are shuffled together")
-    add("--dataset_shares", type=number(float, 0), nargs="+", metavar="SHARE",
+    add("--dataset_shares", type=number(float, 0, MOST), nargs="+", metavar="SHARE",
         help="of each training set in the pictures of an epoch (default: as many pictures as it has)")
     add("--val_dataset", type=Path, help="validation folder (default: val beside the training folder, if it is there)")
     add("--teacher_model", default="./weights/FeatherNetB_se.pth", help="checkpoint of the teacher, or none")

@@ -35,7 +35,7 @@ def _try(path: Path) -> None:
 
 
 def write_missing(source: Path, paths: Iterable[Path]) -> list[Path]:
-    """Copy a checkpoint to those of `paths` that are not there; returns them."""
+    """Copy a file to those of `paths` that are not there; returns them."""
     missing = [path for path in paths if not path.exists()]
     for path in missing:
         with atomic_path(path) as temporary:

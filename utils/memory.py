@@ -1,17 +1,25 @@
 """How much memory is free."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had on a GPU, or in main memory for the CPU; None where the system does not tell.
-
-    Main memory is what Linux calls available, or less where a container's limit leaves less.
-    """
+    """Bytes that can still be had on a GPU, or in main memory for the CPU; None where the system does not tell."""
     if device.type == "cuda":
+        import torch  # not above: drawing pictures, in several processes, does without it
+
         return torch.cuda.mem_get_info(device)[0]
+    return free_main_memory()
+
+
+def free_main_memory() -> int | None:
+    """Bytes that Linux calls available, or less where a container's limit leaves less; None on other systems."""
     try:
         available = 1024 * _numbers(Path("/proc/meminfo"))["MemAvailable:"]
     except (OSError, KeyError):

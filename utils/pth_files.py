@@ -89,7 +89,7 @@ def _check_whole(file: BinaryIO, path: str | Path) -> None:
     elif head.startswith(b"PK") or zipfile.is_zipfile(file):
         _check_zip(file, path)
     else:
-        raise UserError(f"{path} is no checkpoint but {_kind(head)}: give a file written by torch.save")
+        raise UserError(f"{path} is no readable checkpoint but {_kind(head)}: give a file written by torch.save")
     file.seek(0)
 
 
@@ -123,8 +123,8 @@ def _check_zip(file: BinaryIO, path: str | Path) -> None:
         raise UserError(f"{path} is a TorchScript program, not weights: save model.state_dict() by torch.save")
     if not any(name.endswith("/data.pkl") for name in names):
         what = f"such as {shown(names[0])}" if names else "that is empty"
-        raise UserError(f"{path} is no checkpoint but a zip archive of other files, {what}: unpack it, or give a file "
-                        "written by torch.save")
+        raise UserError(f"{path} is no readable checkpoint but a zip archive of other files, {what}: unpack it, "
+                        "or give a file written by torch.save")
 
 
 def _load(file: BinaryIO, path: str | Path) -> object:
@@ -137,7 +137,7 @@ def _load(file: BinaryIO, path: str | Path) -> object:
         more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
         raise UserError(f"{path} holds Python objects beside its tensors ({', '.join(strangers[:3])}{more}), which are "
                         "not opened because they could run code: where it was made, save model.state_dict() alone")
-    raise UserError(f"{path} has the form of a checkpoint but its content makes no sense: fetch or save it again")
+    raise UserError(f"{path} is no readable checkpoint, its content makes no sense: fetch or save it again")
 
 
 def _strangers(file: BinaryIO) -> list[str]:

@@ -229,8 +229,9 @@ def check_folder(folder: Path) -> None:
 
 def main() -> None:
     args = parse_args()
-    for folder in [args.json.parent] * bool(args.json) + [args.plot] * bool(args.plot):
-        check_folder(folder)  # before the work
+    for folder in (args.json and args.json.parent, args.plot):
+        if folder is not None:
+            check_folder(folder)  # before the work
     names = [name for name, _ in args.pred]
     ground_truth = wider_files.load_ground_truth(args.gt)
     listed = np.ones(len(ground_truth.pictures), dtype=bool)

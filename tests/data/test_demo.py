@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
-from tests.helpers import ROOT
+import pytest
+
+from data import demo
+from tests.helpers import ROOT, exit_code
 
 
 def test_files_of_the_user_are_kept(tmp_path):
@@ -13,3 +16,9 @@ def test_files_of_the_user_are_kept(tmp_path):
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["mine.jpg"]
+
+
+@pytest.mark.parametrize("wrong", [["--seed", "-1"], ["--train", "0"], ["--val", "nan"]])
+def test_numbers_that_make_no_set_are_told(wrong, capsys):
+    assert exit_code(demo.main, "--output", "nowhere", *wrong) == 2
+    assert wrong[0] in capsys.readouterr().err

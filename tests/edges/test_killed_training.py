@@ -12,6 +12,7 @@ import torch
 
 import train_v2
 from tests.helpers import ROOT
+from tests.kills import RENAMES
 from tests.tiny_training import EPOCHS, are_same, contents, go_on, tiny_flags, train, write_pictures
 from training.log import TrainingLog, read_log
 from training.run_folder import LOCK
@@ -51,10 +52,6 @@ def kill_at(monkeypatch, number: int, before: bool) -> None:
     monkeypatch.setattr(os, "replace", rename_and_die)
 
 
-#: Of each epoch log, curves, _epoch_N, _best and _last, of the last one _final too.
-RENAMES = 5 * EPOCHS + 1
-
-
 @pytest.mark.parametrize("number", range(RENAMES))
 def test_a_kill_before_any_rename_loses_nothing(labels, unbroken, tmp_path, number):
     flags = tiny_flags(labels, tmp_path / "run")
@@ -87,6 +84,13 @@ def test_a_finished_run_writes_what_is_missing(labels, unbroken, tmp_path, lost,
     told = capsys.readouterr().out
     assert are_same(contents(unbroken), contents(tmp_path / "run"))
     assert all(f"_{name}.pth was missing" in told for name in lost)
+
+
+def test_a_run_that_goes_on_in_another_folder_keeps_its_log(labels, unbroken, tmp_path):
+    train(tiny_flags(labels, tmp_path / "new", "--resume_net", str(unbroken / "FeatherFaceV2_epoch_1.pth")))
+    expected, found = contents(unbroken), contents(tmp_path / "new")
+    assert are_same(expected["training_log.csv"], found["training_log.csv"])
+    assert are_same(expected["FeatherFaceV2_final.pth"], found["FeatherFaceV2_final.pth"])
 
 
 # Two runs in one folder

@@ -1,7 +1,10 @@
-"""Devices as people name them."""
+"""Devices as people name them; several processes that train as one."""
+
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from utils import distributed
 from utils.errors import UserError
@@ -11,3 +14,35 @@ def test_a_script_of_one_process_takes_one_device():
     assert distributed.choose_device("cpu", cpu=False) == torch.device("cpu")
     with pytest.raises(UserError, match="--gpu cpu,cpu.*one device"):
         distributed.choose_device("cpu,cpu", cpu=False)
+
+
+def average_and_save(folder: Path) -> None:
+    """Gradients of a process are its rank + 1; the second process has none for the bias, and starts elsewhere."""
+    distributed.join([torch.device("cpu")] * 2)
+    rank = distributed.rank()
+    module = nn.Conv2d(2, 3, 1).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        module.weight.fill_(7 * rank + 1)
+    distributed.share_start(module)
+    module.weight.grad = torch.full_like(module.weight, rank + 1.0)
+    module.weight.grad[0] = 10 * (rank + 1)
+    module.bias.grad = torch.ones(3) if rank == 0 else None
+    distributed.average_gradients(module)
+    torch.save([module.weight.detach(), module.weight.grad, module.bias.grad], folder / f"{rank}.pth")
+    distributed.leave()
+
+
+def test_processes_start_equal_and_share_the_mean_of_their_gradients(tmp_path, capfd):
+    distributed.launch(average_and_save, tmp_path, 2)
+    for rank in range(2):
+        weight, gradient, of_bias = torch.load(tmp_path / f"{rank}.pth")
+        assert (weight == 1).all() and (of_bias == 0.5).all()
+        assert (gradient[0] == 15).all() and (gradient[1:] == 1.5).all()
+    assert "Warning" not in capfd.readouterr().err
+
+
+def test_one_process_keeps_its_gradients():
+    module = nn.Linear(2, 2)
+    module.weight.grad = torch.ones(2, 2)
+    distributed.average_gradients(module)
+    assert module.bias.grad is None and (module.weight.grad == 1).all()
