@@ -437,7 +437,8 @@ def fault_of(case: Case, seed: int) -> str:
             return f"exit code {code} in place of {' or '.join(map(str, sorted(case.codes)))}: {told}"
         if code == 2 and (len(lines) != 1 or not lines[0].startswith("error: ")):
             return f"not one line: {told}"
-        if code == 0 and lines or code == 1 and not all(line.startswith("warning: ") for line in lines):
+        warnings = [line for line in lines if line.startswith("warning: ")]
+        if (code == 0 and lines) or (code == 1 and not warnings) or "Traceback" in told:
             return f"exit code {code} after: {told}"
         if left := [name for _, folders, files in os.walk(os.fsencode(place)) for name in folders + files
                     if b".partial" in name]:
@@ -446,8 +447,8 @@ def fault_of(case: Case, seed: int) -> str:
 
 
 def is_word(line: str) -> bool:
-    """Whether a line is of the script: neither a progress bar, nor what the JPEG library says of a damaged picture."""
-    return bool(line) and not re.search("[0-9]%[|]|^Corrupt JPEG|^(Premature|Unsupported|Invalid) ", line)
+    """Whether a line is of the script: neither a progress bar, nor what the JPEG library says of a picture it reads."""
+    return bool(line) and not re.search("[0-9]%[|]|^(Corrupt JPEG|Premature end|Unsupported marker|Invalid SOS)", line)
 
 
 def run_apart(main: Callable, arguments: list, case: Case, out, err) -> int | None:
