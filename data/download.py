@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from data.widerface import read_labels
 from utils.arguments import ArgumentParser
-from utils.errors import UserError, run_script
+from utils.errors import UserError, reason, run_script
 from utils.files import atomic_folder, atomic_path, fingerprint
 
 # The hosts that the official page names, http://shuoyang1213.me/WIDERFACE/
@@ -165,7 +165,8 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except BROKEN_ZIP as error:
-        raise UserError(f"{path} is damaged or not the official zip ({error}); delete it and run this again") from None
+        raise UserError(f"{path} is damaged or not the official zip ({reason(error)}); delete it and run this "
+                        "again") from None
 
 
 def extract(path: Path, inside: str, target: Path) -> None:

@@ -149,18 +149,19 @@ def frame_writer(path: Path, frames: Frames, taken: Collection[Path]) -> Iterato
             yield write
         finally:
             writer.release()
-        arrived = count_frames(name)
+        arrived = count_frames(temporary)
         if arrived != count:  # the writer itself does not tell
             raise UserError(f"cannot write {path}: {arrived} of {count} frames arrived; is the disk full?")
 
 
-def count_frames(name: str) -> int:
+def count_frames(path: Path) -> int:
     """How many frames of a video file can be read."""
-    capture = cv2.VideoCapture(name)
     count = 0
-    while capture.grab():
-        count += 1
-    capture.release()
+    with name_in_utf8(path) as name:
+        capture = cv2.VideoCapture(name)
+        while capture.grab():
+            count += 1
+        capture.release()
     return count
 
 

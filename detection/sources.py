@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.errors import UserError
-from utils.files import as_text
+from utils.files import as_line, as_text
 
 #: Files a folder or a pattern is searched for: all that OpenCV reads, by the names in use, and what it does not read
 #: but people have (HEIC, JPEG XL): such pictures are to be named, not passed over.
@@ -39,7 +39,12 @@ class Source(NamedTuple):
     def __str__(self) -> str:
         if isinstance(self.place, int):
             return f"webcam {self.place}"
-        return as_text(self.place.as_posix())
+        return as_line(self.place.as_posix())
+
+    @property
+    def text(self) -> str:
+        """As records name it."""
+        return str(self) if self.is_webcam else as_text(self.place.as_posix())
 
 
 def find_sources(texts: list[str], results: Path | None = None) -> list[Source]:

@@ -112,7 +112,7 @@ class Survey:
             try:
                 for image in bar:
                     detections = self.find(image)
-                    found = records_of(str(source), done if source.is_video else None, detections)
+                    found = records_of(source.text, done if source.is_video else None, detections)
                     records.write(found)
                     self.draw(image, detections, write, is_still=not source.is_video)
                     if self.is_printing:

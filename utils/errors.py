@@ -60,8 +60,8 @@ def tell(line: str) -> None:
 
 def reason(error: BaseException) -> str:
     """Why something failed, in a few words on one line."""
-    lines = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()
-    return lines[0][:160]
+    text = (getattr(error, "strerror", None) or str(error)).strip() or type(error).__name__
+    return "".join(sign if sign.isprintable() else "?" for sign in text.splitlines()[0][:160])
 
 
 def is_out_of_memory(error: BaseException) -> bool:

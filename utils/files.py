@@ -195,8 +195,13 @@ def is_text(name: str) -> bool:
 
 
 def as_text(name: str) -> str:
-    r"""A name that can be written and printed: bytes of it that are not UTF-8 become `\xe9` and the like."""
+    r"""A name that can be written: bytes of it that are not UTF-8 become `\xe9` and the like."""
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def as_line(name: str) -> str:
+    r"""A name that can be printed in one line, and does nothing to a terminal: line breaks in it become `\n`."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in as_text(name))
 
 
 def fingerprint(path: Path) -> str:
