@@ -42,7 +42,7 @@ from data.picture_files import encode_picture, read_picture
 from deployment.weights_file import PRECISION_COLUMNS, known_precision
 from detection.frames import CODECS, count_frames, quiet_opencv
 from detection.text_files import STAMP, DetectionFolder
-from tests.paths import ROOT
+from tests.helpers import ROOT
 from utils.arguments import ArgumentParser, number
 from utils.errors import run_script
 from utils.files import fingerprint
