@@ -5,8 +5,8 @@
 
 Writes training_loader.csv and .json to --output_folder. "Decoding alone" reads and decodes each picture whole.
 "Lineage" hands over float32 batches without their mean; "ours" uint8 batches and the colours that the device will give
-them; "ours, ready" is what the training loop gets, on its device and recoloured there, without a GPU by the same core. A
-pass is all pictures once, in batches; passes take turns. Everything runs with one thread a process: without loader
+them; "ours, ready" is what the training loop gets, on its device and recoloured there, without a GPU by the same core.
+A pass is all pictures once, in batches; passes take turns. Everything runs with one thread a process: without loader
 processes it is what one core does.
 """
 

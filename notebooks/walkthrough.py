@@ -84,7 +84,8 @@ def files_needed(config: dict) -> list[str]:
         data / "val" / "wider_val.txt": FOLDER_HELP,
         data / "val" / "ground_truth": FOLDER_HELP,
         Path(config["teacher"]): "published as FeatherNetB_se.pth at https://github.com/dohun-mat/FeatherFace; or "
-                                 "train one: python train_v2.py --model v1 --teacher_model none --save_folder weights/v1/",
+                                 "train one: python train_v2.py --model v1 --teacher_model none "
+                                 "--save_folder weights/v1/",
         Path("weights/mobilenetV1X0.25_pretrain.tar"): "only for --init_backbone imagenet: "
                                                        "https://github.com/biubug6/Pytorch_Retinaface",
     }

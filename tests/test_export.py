@@ -393,7 +393,7 @@ def test_files_that_are_no_graphs_of_ours_are_told(tmp_path):
     y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["images"], ["y"])], "stray", [x], [y])
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
-    with pytest.raises(UserError, match="names no model"):
+    with pytest.raises(UserError, match="no graph of export.py: it gives y in place of"):
         load_detector(path, CPU)
 
 
