@@ -12,7 +12,7 @@ import torch
 from data import loader, pictures
 from data.augment import training_augmentations
 from data.config import CACHES, DEVICE, FILES, MEAN_BGR, RAM
-from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
+from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader, quotas
 from data.picture_files import write_picture
 from data.pictures import open_pictures
 from data.pixels import blend
@@ -287,3 +287,16 @@ def test_the_memory_needed_is_said(records, capsys, monkeypatch):
     monkeypatch.setattr(pictures, "free_memory", lambda place: None)
     open_pictures([record.path for record in records], RAM, CPU)
     assert "--cache ram needs 0.0 GB for 10 pictures; how much is free" in capsys.readouterr().out
+
+
+def test_shares_of_training_sets():
+    """Of twelve samples nine come from two pictures, three from ten; a picture's second sample gets other draws."""
+    sampler = EpochBatchSampler(12, 4, seed=0, quotas=quotas([2, 10], [0.75, 0.25]))
+    first, again = ([index for batch in sampler for _, index in batch] for _ in range(2))
+    assert first == again and len(set(first)) == 12
+    pictures = np.array(first) % 12
+    assert sorted(np.bincount(pictures[pictures < 2]).tolist()) == [4, 5] and len(set(pictures[pictures >= 2])) == 3
+    sampler.set_epoch(1)
+    assert [index for batch in sampler for _, index in batch] != first
+    [batch] = EpochBatchSampler(12, 12, 0, quotas=quotas([2, 10], [0, 1]))
+    assert min(index % 12 for _, index in batch) == 2

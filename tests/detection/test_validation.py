@@ -34,3 +34,25 @@ def test_pictures_the_ground_truth_does_not_have_are_told(tmp_path, validation_s
     (folder / "wider_val.txt").write_text("/0--Nowhere/a.jpg\n")
     with pytest.raises(UserError, match="Nowhere"):
         open_validation_set(folder)
+
+
+def test_pictures_that_are_not_there_are_left_out_of_the_ap(tmp_path, validation_set):
+    folder = shutil.copytree(validation_set, tmp_path / "val")
+    first, *others = list_pictures(folder)
+    (folder / "images" / first).unlink()
+    pictures = open_validation_set(folder)
+    assert pictures.names == others and len(pictures.truth.pictures) == len(others)
+    assert pictures.extent.startswith(f"{len(others)} of {len(others) + 1} pictures")
+    assert pictures.remarks[0].startswith("1 of 8 pictures") and first in pictures.remarks[0]
+    shutil.rmtree(folder / "images")
+    with pytest.raises(UserError, match="none of the 8 pictures"):
+        open_validation_set(folder)
+
+
+def test_a_shorter_list_is_a_smaller_set(tmp_path, validation_set):
+    folder = shutil.copytree(validation_set, tmp_path / "val")
+    names = list_pictures(folder)[:3]
+    (folder / "wider_val.txt").write_text("".join(f"/{name}\n" for name in names))
+    pictures = open_validation_set(folder)
+    assert not pictures.remarks and pictures.extent.startswith("3 of 8 pictures")
+    assert [f"{event}/{name}.jpg" for event, name in pictures.truth.pictures] == names

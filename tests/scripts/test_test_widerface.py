@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import test_widerface
+from data.picture_files import read_picture
 from data.widerface import list_pictures
 from detection.face_detector import FaceDetector
 from detection.protocols import PROTOCOLS
@@ -130,3 +131,27 @@ def test_mistakes_get_one_line(capsys, validation_set, student_checkpoint, wrong
                      "--cpu", *wrong)
     told = capsys.readouterr().err
     assert code == 2 and words in told and "Traceback" not in told
+
+
+def test_a_part_of_the_set_by_size(capsys, tmp_path, validation_set, student_checkpoint):
+    folder = shutil.copytree(validation_set, tmp_path / "val")
+    names = list_pictures(folder)[:3]
+    (folder / "wider_val.txt").write_text("".join(f"/{name}\n" for name in names))
+    run("--trained_model", student_checkpoint, "--dataset_folder", folder, "--save_folder", tmp_path / "out",
+        "--protocol", "vga", "--by", "size")
+    printed = capsys.readouterr().out
+    assert "16-32 px AP" in printed and "box/label" in printed
+    [row] = json.loads((tmp_path / "out/table.json").read_text())
+    assert row["pictures"].startswith("3 of 8 pictures") and row["pictures"] in printed
+    lines = (tmp_path / "out/Student_vga/scales.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == [name.removesuffix(".jpg") for name in names]
+    height, width = read_picture(folder / "images" / names[0]).shape[:2]
+    assert float(lines[0].split(",")[1]) == pytest.approx(640 / max(height, width), rel=1e-5)
+
+
+def test_absent_pictures_stop_the_run_before_the_first(tmp_path, validation_set, student_checkpoint, capsys):
+    folder = shutil.copytree(validation_set, tmp_path / "val")
+    shutil.rmtree(folder / "images")
+    assert exit_code(test_widerface.main, "--trained_model", student_checkpoint, "--dataset_folder", folder,
+                     "--save_folder", tmp_path / "out", "--cpu") == 2
+    assert "none of the 8 pictures" in capsys.readouterr().err and not (tmp_path / "out").exists()

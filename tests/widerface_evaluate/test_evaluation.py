@@ -20,7 +20,7 @@ from widerface_evaluate.average_precision import (
     precision_recall,
     subset_groups,
 )
-from widerface_evaluate.wider_files import InputError, load_ground_truth, read_predictions, remarks
+from widerface_evaluate.wider_files import InputError, extent, load_ground_truth, read_predictions, remarks
 
 SCRIPT = ROOT / "widerface_evaluate" / "evaluation.py"
 
@@ -310,6 +310,69 @@ def test_faces_of_a_height_in_some_pictures(tmp_path):
     (tmp_path / "first.txt").write_text("0--A/one.jpg\n0--A/none.jpg\n")
     run = run_python(*command, "--pictures", tmp_path / "first.txt")
     assert run.returncode == 2 and "first.txt:2: the ground truth has no picture '0--A/none.jpg'" in run.stderr
+
+
+def test_predictions_of_a_part_need_no_files_of_the_rest(tmp_path):
+    """The official ground truth and a list of a few events: what the list names must be there, nothing else."""
+    other = ("1--B", "two")
+    write_ground_truth(tmp_path / "truth", {ONE: [FACE], other: [FACE, FAR]})
+    write_predictions(tmp_path / "found", {ONE: [[*FACE, 0.9], [*FAR, 0.95]]})
+    (tmp_path / "list.txt").write_text("0--A/one.jpg\n")
+    command = [SCRIPT, "-p", tmp_path / "found", "-g", tmp_path / "truth"]
+    run = run_python(*command, "--pictures", tmp_path / "list.txt")
+    assert "Hard   Val AP: 0.5\n" in run.stdout and "1 of 2 pictures, 1 event\n" in run.stderr
+    run = run_python(*command)
+    assert run.returncode == 2 and "1--B is missing" in run.stderr
+    (tmp_path / "list.txt").write_text("0--A/one.jpg\n1--B/two.jpg\n")
+    run = run_python(*command, "--pictures", tmp_path / "list.txt")
+    assert run.returncode == 2 and "1--B is missing" in run.stderr
+
+
+def test_a_part_is_evaluated_as_if_there_were_no_others(tmp_path):
+    other = ("1--B", "two")
+    ground_truth = write_ground_truth(tmp_path, {ONE: [FACE, FAR], other: [FACE]}, easy={ONE: [2], other: [1]})
+    part = ground_truth.part(np.array([False, True]))
+    assert part.pictures == [other] and part.picture.tolist() == [0] and part.boxes.tolist() == [FACE]
+    assert part.subsets["easy"].tolist() == [True]
+    # On the scale of both pictures the sure false alarm of the first would push these to one threshold.
+    predictions = arrays({other: [[*FACE, 0.2], [*FAR, 0.1]]})
+    assert evaluate(predictions, part)["hard"] == 1
+    assert extent(part, 2) == "1 of 2 pictures, 1 event" and extent(ground_truth, 2) == "all 2 pictures, 2 events"
+
+
+def test_sizes_at_the_network(tmp_path):
+    """A face of 40 px, scaled by 0.25, is one of 10; its box is twice as wide and 1.28 as high: seen, not matched."""
+    other = ("1--B", "two")
+    write_ground_truth(tmp_path / "truth", {ONE: [[100, 100, 40, 40]], other: [[0, 0, 30, 70]]})
+    found = {ONE: [[90, 95, 80, 51.2, 0.9]], other: [[0, 0, 30, 70, 0.8]]}
+    write_predictions(tmp_path / "found", found)
+    (tmp_path / "found" / "scales.csv").write_text("0--A/one,0.25\n1--B/two,1\n")
+    command = [SCRIPT, "-p", tmp_path / "found", "-g", tmp_path / "truth", "--by", "size"]
+    rows = {line.split("  ")[0]: line.split()[-4:] for line in run_python(*command).stdout.splitlines()}
+    assert rows["8-12"] == ["1", "0.0000", "1.0000", "1.60"]
+    assert rows["over 64"] == ["1", "0.5000", "1.0000", "1.00"]  # behind the false alarm that the first box is at 0.5
+    (tmp_path / "found" / "scales.csv").write_text("0--A/one,large\n")
+    assert "scales.csv:1: should be EVENT/NAME,SCALE" in run_python(*command).stderr
+    (tmp_path / "found" / "scales.csv").unlink()
+    assert "32-64                    1   0.0000   1.0000       1.60" in run_python(*command).stdout
+
+
+@pytest.mark.parametrize("change, told", [
+    (lambda box: box / 1000, "are they in 0..1?"),
+    (lambda box: np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]]), "read as x1 y1 x2 y2"),
+    (lambda box: np.array([box[0] + box[2] / 2, box[1] + box[3] / 2, box[2], box[3]]), "read as the centre"),
+    (lambda box: box + 500, "no box overlaps a face"),
+    (lambda box: box, ""),
+])
+def test_boxes_in_another_format_are_told(tmp_path, change, told):
+    rng = np.random.default_rng(0)
+    faces = {("0--A", str(index)): rng.uniform([50, 50, 20, 20], [200, 200, 60, 60], (3, 4)) for index in range(5)}
+    write_ground_truth(tmp_path / "truth", {key: boxes.tolist() for key, boxes in faces.items()})
+    found = {key: [[*change(box), 0.9 - index / 100] for index, box in enumerate(boxes)] for key, boxes in faces.items()}
+    write_predictions(tmp_path / "found", found)
+    run = run_python(SCRIPT, "-p", tmp_path / "found", "-g", tmp_path / "truth")
+    assert run.returncode == 0 and "Hard   Val AP" in run.stdout
+    assert told in run.stderr and (told == "") == ("expected are" not in run.stderr)
 
 
 def random_set(tmp_path, pictures=60):
