@@ -3,20 +3,12 @@
     python -m benchmarks.training_loader --training_dataset data/widerface/train/label.txt
     python -m benchmarks.training_loader --longer_side 1024     # drawn pictures, where there are no others
 
-<<<<<<< HEAD
 Writes training_loader.csv and .json to --output_folder. "Decoding alone" reads and decodes each picture whole. "Usual"
 stands for the loaders of RetinaFace's PyTorch port and its descendants (benchmarks/baselines/) and hands over float32
 batches without their mean; "ours" uint8 batches and the colours that the device will give them; "ours, ready" is what
 the training loop gets, on its device and recoloured there, without a GPU by the same core. A pass is all pictures once,
 in batches; passes take turns. Everything runs with one thread a process: without loader processes it is what one core
 does.
-=======
-Writes training_loader.csv and .json to --output_folder. "Decoding alone" reads and decodes each picture whole.
-"Lineage" hands over float32 batches without their mean; "ours" uint8 batches and the colours that the device will give
-them; "ours, ready" is what the training loop gets, on its device and recoloured there, without a GPU by the same core.
-A pass is all pictures once, in batches; passes take turns. Everything runs with one thread a process: without loader
-processes it is what one core does.
->>>>>>> edges-inputs
 """
 
 import tempfile

@@ -368,7 +368,8 @@ def test_boxes_in_another_format_are_told(tmp_path, change, told):
     rng = np.random.default_rng(0)
     faces = {("0--A", str(index)): rng.uniform([50, 50, 20, 20], [200, 200, 60, 60], (3, 4)) for index in range(5)}
     write_ground_truth(tmp_path / "truth", {key: boxes.tolist() for key, boxes in faces.items()})
-    found = {key: [[*change(box), 0.9 - index / 100] for index, box in enumerate(boxes)] for key, boxes in faces.items()}
+    found = {key: [[*change(box), 0.9 - place / 100] for place, box in enumerate(boxes)]
+             for key, boxes in faces.items()}
     write_predictions(tmp_path / "found", found)
     run = run_python(SCRIPT, "-p", tmp_path / "found", "-g", tmp_path / "truth")
     assert run.returncode == 0 and "Hard   Val AP" in run.stdout
