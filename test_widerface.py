@@ -41,9 +41,12 @@ from models import MODELS
 from utils.arguments import ArgumentParser, number
 from utils.distributed import choose_device
 from utils.errors import UserError, run_script
-from utils.files import fingerprint
+from utils.files import check_folder_is_writable, fingerprint
+from utils.locks import folder_lock
 from utils.tables import print_table, write_table
 
+#: Of the folder that a run writes to.
+LOCK = ".test_widerface.lock"
 #: Pictures on which the time of one is measured.
 TIMED_PICTURES = 20
 #: Pictures of detections drawn by --save_image.
@@ -94,7 +97,20 @@ def main() -> None:
     settings = DetectionSettings(options.confidence_threshold, options.top_k, options.nms_threshold, options.keep_top_k)
     detectors = load_detectors(options, device)
     pictures = open_pictures(options)
+    check_folder_is_writable(options.save_folder)
+    with folder_lock(options.save_folder, LOCK):  # two runs would mix detections of two settings under one table
+        rows = measure(detectors, pictures, settings, options, device)
+        if options.save_image:
+            draw_sheets(detectors, pictures.paths, options, settings, device)
+    print_table(rows)
+    print(f"{pictures.extent} of {options.dataset_folder}; ms: median of one picture at a time on {device}, "
+          f"{torch.get_num_threads()} threads, from scaled picture to faces")
+    if pictures.truth is None and options.split == "val":
+        print(f"no AP: the .mat files of the ground truth are not in {options.dataset_folder / 'ground_truth'}")
 
+
+def measure(detectors: dict[str, nn.Module], pictures: ValidationSet, settings, options, device) -> list[dict]:
+    """Write detections and table; returns its rows, one a protocol and checkpoint."""
     rows = []
     for protocol in list(PROTOCOLS) if options.protocol == "all" else [options.protocol or "original"]:
         started = len(rows)
@@ -114,13 +130,7 @@ def main() -> None:
         for row, milliseconds in zip(rows[started:], times):
             row["ms/picture"] = milliseconds
         write_table(rows, options.save_folder / "table")
-    print_table(rows)
-    print(f"{pictures.extent} of {options.dataset_folder}; ms: median of one picture at a time on {device}, "
-          f"{torch.get_num_threads()} threads, from scaled picture to faces")
-    if pictures.truth is None and options.split == "val":
-        print(f"no AP: the .mat files of the ground truth are not in {options.dataset_folder / 'ground_truth'}")
-    if options.save_image:
-        draw_sheets(detectors, pictures.paths, options, settings, device)
+    return rows
 
 
 def load_detectors(options: Namespace, device: torch.device) -> dict[str, nn.Module]:

@@ -3,7 +3,8 @@
 `evaluation.py` says what they hold, and which mistakes in them are an error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,26 +57,56 @@ def extent(ground_truth: GroundTruth, total: int) -> str:
 def load_ground_truth(folder: str | Path) -> GroundTruth:
     """Read wider_face_val.mat and wider_{easy,medium,hard}_val.mat; InputError where one is missing or damaged."""
     folder = Path(folder)
-    variables = load_mat(folder / "wider_face_val.mat", ("event_list", "file_list", "face_bbx_list"))
-    events = [str(event.item()) for event in variables["event_list"].flat]
-    pictures = [(event, str(name.item()))
-                for event, names in zip(events, variables["file_list"].flat) for name in names.flat]
-    boxes = [cell.reshape(-1, 4) for cell in picture_cells(variables["face_bbx_list"])]
-    if not pictures or len(boxes) != len(pictures):
-        raise InputError(f"{folder / 'wider_face_val.mat'} has {len(pictures)} pictures and boxes for {len(boxes)}")
+    path = folder / "wider_face_val.mat"
+    variables = load_mat(path, ("event_list", "file_list", "face_bbx_list"))
+    with official_structure(path):
+        pictures = picture_names(variables["event_list"], variables["file_list"])
+        boxes = [numbers(cell, np.float64).reshape(-1, 4) for cell in picture_cells(variables["face_bbx_list"])]
+    if not pictures or len(boxes) != len(pictures) or len(set(pictures)) != len(pictures):
+        raise InputError(f"{path} has {len(set(pictures))} pictures and boxes for {len(boxes)}; copy it again")
     face_counts = np.array([len(cell) for cell in boxes])
     subsets = {subset: load_subset(folder / f"wider_{subset}_val.mat", face_counts) for subset in SUBSETS}
-    labels = {label: np.concatenate([cell.ravel() for cell in picture_cells(variables[f"{label}_label_list"])])
-              for label in LABELS if f"{label}_label_list" in variables}
-    return GroundTruth(pictures, np.concatenate(boxes).astype(np.float64),
-                       np.repeat(np.arange(len(boxes)), face_counts), subsets, labels)
+    with official_structure(path):
+        labels = {label: np.concatenate([numbers(cell, np.int64).ravel() for cell in
+                                         picture_cells(variables[f"{label}_label_list"])])
+                  for label in LABELS if f"{label}_label_list" in variables}
+    for label, values in labels.items():
+        if len(values) != face_counts.sum():
+            raise InputError(f"{path} has {len(values)} labels of {label} for {face_counts.sum()} faces; copy it again")
+    return GroundTruth(pictures, np.concatenate(boxes), np.repeat(np.arange(len(boxes)), face_counts), subsets, labels)
+
+
+def picture_names(event_list: np.ndarray, file_list: np.ndarray) -> list[tuple[str, str]]:
+    """Event and name of each picture; ValueError for one that would leave the folders it is looked up in."""
+    names = [(str(event.item()), str(name.item()))
+             for event, names in zip(event_list.flat, file_list.flat, strict=True) for name in names.flat]
+    for part in (part for picture in names for part in picture):
+        if part in ("", ".", "..") or any(character in part for character in "/\\:\0"):
+            raise ValueError(f"'{part[:80]}' is no name of an event or picture")
+    return names
+
+
+def numbers(cell: np.ndarray, kind: type) -> np.ndarray:
+    """The array of a cell; ValueError where it holds text, NaN or infinite numbers."""
+    if cell.dtype.kind not in "buif" or not np.isfinite(cell).all():
+        raise ValueError("a cell holds something else than finite numbers")
+    return cell.astype(kind)
+
+
+@contextmanager
+def official_structure(path: Path) -> Iterator[None]:
+    """Turns what breaks on cells of another structure into one line."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"{path} has not the structure of the official file ({error}); copy it again") from None
 
 
 def read_picture_list(path: Path, ground_truth: GroundTruth) -> np.ndarray:
     """bool [P]: the pictures that a file names, a line EVENT/NAME.jpg each; InputError for one that is not there."""
     place = {picture: index for index, picture in enumerate(ground_truth.pictures)}
     chosen = np.zeros(len(place), dtype=bool)
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         if line.strip():
             event, _, name = line.strip().strip("/").rpartition("/")
             if (event, Path(name).stem) not in place:
@@ -85,9 +116,22 @@ def read_picture_list(path: Path, ground_truth: GroundTruth) -> np.ndarray:
     return chosen
 
 
+def text_lines(path: Path) -> list[str]:
+    """The lines of UTF-8 or, by its mark, UTF-16; InputError with the line where the encoding is another."""
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding).splitlines()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}:{line} is not UTF-8 (byte {data[error.start]:02X}); save the file as UTF-8") from None
+
+
 def load_subset(path: Path, face_counts: np.ndarray) -> np.ndarray:
     """bool [F]: the faces whose index (from 1, within the picture) the file lists."""
-    cells = [cell.ravel().astype(np.int64) for cell in picture_cells(load_mat(path, ("gt_list",))["gt_list"])]
+    variables = load_mat(path, ("gt_list",))
+    with official_structure(path):
+        cells = [numbers(cell, np.int64).ravel() for cell in picture_cells(variables["gt_list"])]
     belongs = len(cells) == len(face_counts) and all(
         not len(cell) or 1 <= cell.min() <= cell.max() <= count for cell, count in zip(cells, face_counts))
     if not belongs:
@@ -149,7 +193,7 @@ def read_scales(folder: str | Path, ground_truth: GroundTruth) -> np.ndarray:
     if not path.is_file():
         return np.ones(len(ground_truth.pictures))
     scales = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         name, _, scale = line.rpartition(",")
         event, _, stem = name.rpartition("/")
         try:
@@ -174,8 +218,8 @@ def read_detections(path: Path) -> np.ndarray:
     if len(lines) < 2 or not lines[1].strip().isdigit():
         raise InputError(f"{path}, line 2: the number of detections should stand here")
     rows = [line.split() for line in lines[2:]]
-    if int(lines[1]) != len(rows):
-        raise InputError(f"{path}, line 2: says {int(lines[1])} detections, {len(rows)} follow; "
+    if lines[1].strip().lstrip(b"0") != (b"%d" % len(rows) if rows else b""):  # int() refuses thousands of digits
+        raise InputError(f"{path}, line 2: says {lines[1].strip()[:20].decode()} detections, {len(rows)} follow; "
                          "was the run stopped while it wrote?")
     try:
         detections = np.array([[float(value) for value in row] for row in rows]).reshape(len(rows), 5)
