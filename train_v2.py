@@ -78,11 +78,6 @@ def settle(options: Namespace) -> None:
         options.init_backbone = "none" if options.teacher_model == "none" else "teacher"
     if options.init_backbone == "teacher" and options.teacher_model == "none":
         raise UserError("--init_backbone teacher needs a teacher: pass --teacher_model or another --init_backbone")
-    options.devices = distributed.parse_devices(options.gpu)
-    processes = max(distributed.launched_processes(), len(options.devices))
-    if options.batch_size % (processes * options.accumulate):
-        raise UserError(f"--batch_size {options.batch_size} cannot be split into {processes} processes x "
-                        f"{options.accumulate} parts: make it a multiple of {processes * options.accumulate}")
 
 
 def check_files(options: Namespace) -> None:
@@ -106,6 +101,15 @@ def check_files(options: Namespace) -> None:
         raise UserError(f"{last} is of an earlier run: go on with --resume_net {last}, or choose another --save_folder")
 
 
+def share_batch(options: Namespace) -> None:
+    """Choose the devices; stop where one is not there or the batch cannot be shared equally."""
+    options.devices = distributed.parse_devices(options.gpu)
+    processes = max(distributed.launched_processes(), len(options.devices))
+    if options.batch_size % (processes * options.accumulate):
+        raise UserError(f"--batch_size {options.batch_size} cannot be split into {processes} processes x "
+                        f"{options.accumulate} parts: make it a multiple of {processes * options.accumulate}")
+
+
 def checkpoint_path(options: Namespace, name: str) -> Path:
     return options.save_folder / f"FeatherFace{options.model.upper()}_{name}.pth"
 
@@ -114,6 +118,7 @@ def main() -> None:
     options = parse_args(__doc__)
     settle(options)
     check_files(options)
+    share_batch(options)
     try:
         if len(options.devices) > 1 and distributed.launched_processes() == 1:
             distributed.launch(train, options, processes=len(options.devices))

@@ -234,7 +234,7 @@ def list_pictures(folder: str | Path) -> list[str]:
         if name := line.strip().lstrip("/"):
             names.append(inner_name(name, f"{path}:{number}"))
             if "/" not in name:
-                raise UserError(f"{path}:{number} is '{name}': write it as /EVENT/NAME.jpg")
+                raise UserError(f"{path}:{number} is '{name[:200]}': write it as /EVENT/NAME.jpg")
     if not names:
         raise UserError(f"{path} names no picture: it must have one line /EVENT/NAME.jpg for each")
     return names

@@ -99,7 +99,8 @@ def official_structure(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(f"{path} has not the structure of the official file ({error}); copy it again") from None
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} has not the structure of the official file ({reason}); copy it again") from None
 
 
 def read_picture_list(path: Path, ground_truth: GroundTruth) -> np.ndarray:
@@ -110,7 +111,7 @@ def read_picture_list(path: Path, ground_truth: GroundTruth) -> np.ndarray:
         if line.strip():
             event, _, name = line.strip().strip("/").rpartition("/")
             if (event, Path(name).stem) not in place:
-                raise InputError(f"{path}:{number}: the ground truth has no picture '{line.strip()}'; "
+                raise InputError(f"{path}:{number}: the ground truth has no picture '{line.strip()[:200]}'; "
                                  "write EVENT/NAME.jpg, as in wider_val.txt")
             chosen[place[event, Path(name).stem]] = True
     return chosen
@@ -149,7 +150,8 @@ def load_mat(path: Path, needed: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         variables = loadmat(path)
     except Exception as error:  # scipy raises errors of many types for a damaged file
-        raise InputError(f"{path} cannot be read ({error}); copy it again") from None
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} cannot be read ({reason}); copy it again") from None
     absent = [name for name in needed if name not in variables]
     if absent:
         raise InputError(f"{path} has no variable {absent[0]}; is it the official file?")
@@ -214,7 +216,7 @@ def read_detections(path: Path) -> np.ndarray:
         return np.empty((0, 5))
     name = lines[0].decode("utf-8-sig", errors="replace").strip().replace("\\", "/").rpartition("/")[2]
     if path.stem not in (name, name.rpartition(".")[0]):
-        raise InputError(f"{path}, line 1: the picture is called '{name}' here, the file is not")
+        raise InputError(f"{path}, line 1: the picture is called '{name[:80]}' here, the file is not")
     if len(lines) < 2 or not lines[1].strip().isdigit():
         raise InputError(f"{path}, line 2: the number of detections should stand here")
     rows = [line.split() for line in lines[2:]]

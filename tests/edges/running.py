@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -46,3 +47,8 @@ def largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def interruptible() -> None:
+    """For subprocess.Popen's preexec_fn: a process that Ctrl-C stops, even below a shell that ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -17,7 +17,7 @@ import pytest
 from data import demo, download
 from data.drawn.demo_set import STAMP, write_demo_set
 from data.widerface import read_labels
-from tests.edges.running import run
+from tests.edges.running import interruptible, run
 from tests.helpers import ROOT
 from utils.errors import UserError
 
@@ -172,7 +172,7 @@ def test_ctrl_c_while_drawing_is_one_line_and_leaves_nothing(tmp_path):
 
     def start():
         running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                   start_new_session=True)
+                                   start_new_session=True, preexec_fn=interruptible)
         until = time.monotonic() + 60
         while not list(tmp_path.glob(".set.*/train/images/*/*.jpg")) and time.monotonic() < until:
             time.sleep(0.05)

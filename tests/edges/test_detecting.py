@@ -22,7 +22,7 @@ from detection.inference import detect_files, windows
 from detection.protocols import PROTOCOLS
 from detection.sources import PICTURE_SUFFIXES, VIDEO_SUFFIXES, find_sources
 from detection.suppression import DetectionSettings
-from tests.edges.running import largest_file, run
+from tests.edges.running import interruptible, largest_file, run
 from tests.helpers import ROOT
 from utils.errors import UserError
 
@@ -329,7 +329,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path):
     command = [sys.executable, "detect.py", tmp_path / "a.png", tmp_path / "clip.mp4", "--cpu", "--save",
                tmp_path / "out", "--json", tmp_path / "f.json"]
     running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)
+                               start_new_session=True, preexec_fn=interruptible)
     until = time.monotonic() + 120
     while not (tmp_path / "out" / "a.png").exists() and time.monotonic() < until:
         time.sleep(0.05)

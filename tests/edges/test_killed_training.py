@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import train_v2
+from tests.edges.running import interruptible
 from tests.helpers import ROOT
 from tests.kills import RENAMES
 from tests.tiny_training import EPOCHS, are_same, contents, go_on, tiny_flags, train, write_pictures
@@ -167,7 +168,8 @@ def test_ctrl_c_says_how_to_go_on(labels, tmp_path, done, words):
 def test_ctrl_c_of_a_real_run_is_one_line_and_130(labels, tmp_path):
     command = [sys.executable, "train_v2.py", *tiny_flags(labels, tmp_path / "run", "--epochs", "500"), "--eval_every",
                "0"]
-    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                           preexec_fn=interruptible)
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "FeatherFaceV2_last.pth").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
