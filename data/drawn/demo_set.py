@@ -4,7 +4,9 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -212,9 +214,24 @@ def draw_split(folder: Path, count: int, seed: list[int]) -> list[DrawnPicture]:
     draw = partial(draw_picture, folder, seed)
     processes = min(os.cpu_count() or 1, 8, max(1, count // 30))
     # Not forked: a caller may have threads running, and Windows cannot.
-    with multiprocessing.get_context("spawn").Pool(processes, ignore_interrupts) as pool:
+    with interrupts_ignored():  # so that processes are born deaf to Ctrl-C, which would interrupt their imports
+        pool = multiprocessing.get_context("spawn").Pool(processes, ignore_interrupts)
+    with pool:
         pictures = pool.map(draw, range(count), chunksize=4)
     return sorted(pictures, key=lambda picture: (picture.event, picture.name))
+
+
+@contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C does nothing meanwhile; only the main thread may ask for that, elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def ignore_interrupts() -> None:
