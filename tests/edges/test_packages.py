@@ -57,7 +57,7 @@ def export_into(folder, renames, monkeypatch):
         patch.setattr(export, "time_graphs", lambda graphs, _: dict.fromkeys(graphs, 1.0))
         patch.setattr(export.torch, "save", lambda _, path: path.write_bytes(os.urandom(99)))
         patch.setattr(os, "replace", replace)
-        export.write_package(network, [], options)
+        export.write_package(network, [], None, options)
 
 
 def test_a_kill_between_the_renames_leaves_no_mixed_package(tmp_path, monkeypatch):
@@ -89,7 +89,7 @@ def test_a_package_that_cannot_be_written_is_told_before_the_work(tmp_path, monk
 @pytest.mark.parametrize("place", ["file", "file/x", "/proc/x/v2"])
 def test_a_benchmark_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch, place):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(benchmark, "measure_performance", lambda *_: pytest.fail("the work began"))
+    monkeypatch.setattr("benchmarks.comparison.measure_performance", lambda *_: pytest.fail("the work began"))
     outcome = run(benchmark.main, "--trained_model", WEIGHTS, "--teacher_model", WEIGHTS, "--output_folder",
                   tmp_path / place)
     assert outcome.code == 2 and outcome.err.startswith("error: cannot write ") and outcome.err.count("\n") == 1
@@ -111,7 +111,7 @@ def test_a_folder_in_place_of_a_file_leaves_the_package_as_it_is(tmp_path):
         patch.setattr(export, "write_graph", lambda path, *_: path.write_bytes(b"graph") and (0.0, 0.0))
         patch.setattr(export, "time_graphs", lambda *_: {})
         with pytest.raises(UserError, match="pth: a folder is there"):
-            export.write_package(export.load_model(WEIGHTS), [], options)
+            export.write_package(export.load_model(WEIGHTS), [], None, options)
     assert names_in(tmp_path) == {"README.md", "featherface_v2_deployment.pth"}
     assert (tmp_path / "README.md").read_text().startswith("old")
 
