@@ -1,12 +1,14 @@
 """Which anchor learns which face: a whole batch at once, on its device, without gradients."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from data.targets import ABSENT, FACE, IGNORED, Targets
-from utils.boxes import area, center_to_corner, intersection_matrix
+from layers.anchors import ANCHOR_SIZES, ANCHORS_PER_CELL, STRIDES
+from utils.boxes import area
 
 #: An anchor that overlaps a face this much learns it.
 POSITIVE_IOU = 0.35
@@ -14,6 +16,13 @@ POSITIVE_IOU = 0.35
 ANCHORS_PER_FACE = 3
 #: An anchor with this share of its area inside an ignored region is no background.
 INSIDE_IGNORED = 0.5
+
+#: No anchor of side s whose centre is further than this times s, along x or along y, from that of a box has an IoU of
+#: POSITIVE_IOU with it. For sides w of the box and s, IoU >= p asks for a shared width of at least p * max(w, s), so
+#: the centres are at most (w + s) / 2 - p * max(w, s) apart, and for w <= s / p; that is largest at w = s / p.
+REACH = (1 / POSITIVE_IOU + 1) / 2 - 1
+#: For the rounding of centres.
+MARGIN = 1e-3
 
 
 class Assignment(NamedTuple):
@@ -36,32 +45,38 @@ class Assignment(NamedTuple):
 
 
 @torch.no_grad()
-def assign(targets: Targets, anchors: Tensor, batch_size: int) -> Assignment:
-    """Match the faces of a batch to anchors [A, 4] (cxcywh, pixels).
+def assign(targets: Targets, batch_size: int, height: int, width: int) -> Assignment:
+    """Match the faces of a batch of pictures of height x width pixels to the anchors of make_anchors(height, width).
 
     A face takes the anchors it overlaps with IoU >= 0.35 and, in any case, its 3 best ones; an anchor
     wanted by several faces goes to the one that has it among its best, then to the one of larger IoU.
     Anchors that an ignored region takes by the same rule, or that lie half inside one, are not background.
-    No step depends on values on the device: nothing synchronises with the host.
+    Of anchors that a face wants alike, and of faces that want an anchor alike, the first ones count.
+    A box meets the anchors near it alone: no other can be among those it takes.
+    No shape depends on values on the device: nothing synchronises with the host.
     """
     targets = _rows_to_match(targets)
-    corners = center_to_corner(anchors)
-    intersection = intersection_matrix(targets.boxes, corners)
-    wish = _wishes(targets.boxes, anchors, intersection)
+    wish, anchor = _wishes(targets.boxes, height, width)
+    place = targets.picture[:, None] * _count(height, width) + anchor
     is_face = (targets.role == FACE)[:, None]
     is_ignored = (targets.role == IGNORED)[:, None]
 
+    def reduce(values: Tensor, how: str, start: float) -> Tensor:
+        """[F, K] values of boxes for anchors -> [B, A]."""
+        result = values.new_full((batch_size * _count(height, width),), start)
+        return result.scatter_reduce(0, place.flatten(), values.flatten(), how).view(batch_size, -1)
+
     faces = torch.where(is_face, wish, 0.0)
-    best = _reduce_by_picture(faces, targets.picture, batch_size, "amax", 0.0)
+    best = reduce(faces, "amax", 0.0)
     positive = best > 0
 
     # The row that made the wish: the first, where two are equal.
     rows = torch.arange(len(wish), device=wish.device, dtype=torch.int32)[:, None]
-    rows = torch.where(faces == best[targets.picture], rows, len(wish) - 1)
-    row = _reduce_by_picture(rows, targets.picture, batch_size, "amin", len(wish) - 1)
+    rows = torch.where(faces == best.flatten()[place], rows, len(wish) - 1)
+    row = reduce(rows, "amin", len(wish) - 1)
 
-    ignored = is_ignored & ((wish > 0) | (intersection >= INSIDE_IGNORED * area(corners)))
-    ignored = _reduce_by_picture(ignored.to(torch.uint8), targets.picture, batch_size, "amax", 0) > 0
+    ignored = reduce(torch.where(is_ignored, wish, 0.0), "amax", 0.0) > 0
+    ignored |= _inside_ignored(targets, batch_size, height, width)
 
     return Assignment(
         weights=torch.where(positive, targets.weights[row], 0.0),
@@ -72,24 +87,89 @@ def assign(targets: Targets, anchors: Tensor, batch_size: int) -> Assignment:
     )
 
 
-def _wishes(boxes: Tensor, anchors: Tensor, intersection: Tensor) -> Tensor:
-    """How much each box [F, 4] wants each anchor [A, 4] -> [F, A]: 0 not at all, its IoU, or 1 + IoU for its best.
-
-    intersection: [F, A], the areas they share.
-    """
-    iou = intersection / (area(boxes)[:, None] + anchors[:, 2:].prod(dim=1) - intersection)
-    # A face inside several anchors overlaps all of them equally: the nearest centre decides.
-    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, :, None].unbind(1)
-    distance = ((x - anchors[:, 0]).abs_() + (y - anchors[:, 1]).abs_()).div_(anchors[:, 2])
-    best = torch.topk(torch.add(iou, distance, alpha=-1e-3), min(ANCHORS_PER_FACE, len(anchors)), dim=1).indices
+def _wishes(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """How much each box [F, 4] wants the anchors near it: 0 not at all, its IoU, or 1 + IoU for its best; and which
+    anchors these are, [F, K] each."""
+    centers = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, :, None]
+    ious, scores, anchors = [], [], []
+    for first_anchor, place, stride, side, rows, columns in _lattices(height, width):
+        column, row = (
+            _near(center, side, stride, cells) for center, cells in zip(centers.unbind(1), (columns, rows))
+        )
+        x, y = stride * (column + 0.5), stride * (row + 0.5)
+        shared = _overlap(boxes, 1, y, side)[:, :, None] * _overlap(boxes, 0, x, side)[:, None]
+        iou = shared / (area(boxes)[:, None, None] + side * side - shared)
+        # A face inside several anchors overlaps all of them equally: the nearest centre decides.
+        distance = (x - centers[:, 0]).abs()[:, None] + (y - centers[:, 1]).abs()[:, :, None]
+        ious.append(iou.flatten(1))
+        scores.append(torch.add(iou, distance / side, alpha=-1e-3).flatten(1))
+        cell = (row * columns)[:, :, None] + column[:, None]
+        anchors.append((first_anchor + ANCHORS_PER_CELL * cell + place).flatten(1))
+    iou = torch.cat(ious, dim=1)
+    best = _best(torch.cat(scores, dim=1))
     wish = torch.where(iou >= POSITIVE_IOU, iou, 0.0)
-    return wish.scatter_(1, best, 1 + iou.gather(1, best))
+    return wish.scatter_(1, best, 1 + iou.gather(1, best)), torch.cat(anchors, dim=1)
 
 
-def _reduce_by_picture(values: Tensor, picture: Tensor, batch_size: int, reduce: str, start: float) -> Tensor:
-    """Reduce the rows of [F, A] that belong to one picture -> [B, A]."""
-    result = values.new_full((batch_size, values.shape[1]), start)
-    return result.scatter_reduce(0, picture[:, None].expand_as(values), values, reduce)
+def _best(scores: Tensor) -> Tensor:
+    """Places of the ANCHORS_PER_FACE highest scores of each row, the first ones where some are equal; spoils scores."""
+    places = []
+    for _ in range(min(ANCHORS_PER_FACE, scores.shape[1])):
+        places.append(scores.max(dim=1, keepdim=True).indices)
+        scores.scatter_(1, places[-1], -math.inf)
+    return torch.cat(places, dim=1)
+
+
+def _near(center: Tensor, side: int, stride: int, cells: int) -> Tensor:
+    """Numbers of the cells, along one axis of a map, on which anchors of that side can be taken: int64 [F, n].
+
+    center: [F, 1] in pixels. Those within REACH and, whatever the map, the nearest ANCHORS_PER_FACE: the further an
+    anchor is along one axis, the less it is wanted, so that the best of a side are among these.
+    """
+    reach = (REACH + MARGIN) * side / stride
+    number = min(cells, max(ANCHORS_PER_FACE, math.floor(2 * reach) + 1))
+    first = (center / stride - 0.5 - reach).ceil().clamp(0, cells - number).long()
+    return first + torch.arange(number, device=center.device)
+
+
+def _overlap(boxes: Tensor, axis: int, center: Tensor, side: int) -> Tensor:
+    """Lengths that boxes [F, 4] share along an axis with anchors of that side around centers [F or 1, n] -> [F, n]."""
+    low, high = boxes[:, axis, None], boxes[:, axis + 2, None]
+    return (torch.minimum(high, center + side / 2) - torch.maximum(low, center - side / 2)).clamp(min=0)
+
+
+def _inside_ignored(targets: Targets, batch_size: int, height: int, width: int) -> Tensor:
+    """bool [B, A]: anchors that lie half inside one ignored region."""
+    is_ignored = targets.role == IGNORED
+    if is_ignored.device.type == "cpu":  # elsewhere choosing rows would synchronise
+        smallest = INSIDE_IGNORED * ANCHOR_SIZES[0][0] ** 2
+        targets = Targets(*(field[is_ignored & (area(targets.boxes) >= smallest)] for field in targets))
+        is_ignored = targets.role == IGNORED
+    device = targets.boxes.device
+    levels: dict[int, list[Tensor]] = {}
+    for first_anchor, _, stride, side, rows, columns in _lattices(height, width):
+        x, y = (stride * (torch.arange(cells, device=device) + 0.5)[None] for cells in (columns, rows))
+        shared = _overlap(targets.boxes, 1, y, side)[:, :, None] * _overlap(targets.boxes, 0, x, side)[:, None]
+        levels.setdefault(first_anchor, []).append((shared >= INSIDE_IGNORED * side * side).flatten(1))
+    inside = torch.cat([torch.stack(sides, dim=2).flatten(1) for sides in levels.values()], dim=1)
+    # How many regions of the picture hold the anchor: a product of matrices adds up rows faster than scattering does.
+    is_of = (targets.picture == torch.arange(batch_size, device=device)[:, None]) & is_ignored
+    return is_of.float() @ inside.float() > 0
+
+
+def _lattices(height: int, width: int) -> list[tuple[int, int, int, int, int, int]]:
+    """The anchors of each side: number of the level's first anchor, place in a cell, stride, side, rows, columns."""
+    lattices, first_anchor = [], 0
+    for stride, sides in zip(STRIDES, ANCHOR_SIZES):
+        rows, columns = -(-height // stride), -(-width // stride)
+        lattices += [(first_anchor, place, stride, side, rows, columns) for place, side in enumerate(sides)]
+        first_anchor += ANCHORS_PER_CELL * rows * columns
+    return lattices
+
+
+def _count(height: int, width: int) -> int:
+    """Anchors of a picture."""
+    return sum(rows * columns for *_, rows, columns in _lattices(height, width))
 
 
 def _rows_to_match(targets: Targets) -> Targets:

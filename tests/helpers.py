@@ -116,7 +116,7 @@ class RedBoxes(nn.Module):
             red = (image[2] > 60) & (image[1] < -60)
             y, x = red.nonzero().unbind(1)
             rows.append((picture, (x.min(), y.min(), x.max() + 1, y.max() + 1)))
-        result = assign(make_targets(*rows), anchors, len(images))
+        result = assign(make_targets(*rows), len(images), height, width)
         logits = torch.where(result.positive[..., None], torch.tensor([0.0, 4.0]), torch.tensor([9.0, 0.0]))
         boxes, landmarks = encode_boxes(result.boxes, anchors), encode_landmarks(result.landmarks, anchors)
         cells = torch.cat([boxes, logits, landmarks], dim=-1).unflatten(1, (-1, 2)).flatten(2)

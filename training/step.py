@@ -73,7 +73,7 @@ class TrainingStep:
                 images, targets = mix_batch(images, targets, generator, self.cutmix_prob, self.mixup_alpha)
             images = normalize(images)
         with self.phase("assignment"):
-            return images, assign(targets, self.anchors, len(images))
+            return images, assign(targets, len(images), *images.shape[2:])
 
     def backward(
         self, images: Tensor, assignment: Assignment, measure_gradients: bool = False
