@@ -44,8 +44,9 @@ from models import MODELS, build_model, load_backbone, load_model, load_weights
 from training.checkpoint import load_training_state, save_training_state
 from training.curves import plot_training
 from training.ema import WeightAverage
+from training.graphs import GraphedStep
 from training.log import TrainingLog
-from training.optimizer import build_optimizer
+from training.optimizer import build_optimizer, set_learning_rate
 from training.run_folder import hold_folder, write_missing
 from training.schedule import dropblock_probability, learning_rate, mixes_pictures
 from training.step import TrainingStep, choose_precision, compile_networks
@@ -281,7 +282,8 @@ def build_step(trainee, teacher, optimizer, average, device, options) -> Trainin
         teacher.to(device, memory_format=torch.channels_last).eval()
     if options.compile and (reason := compile_networks(trainee, teacher, device)):
         distributed.say(f"note: trained without torch.compile, which does not work here: {reason}")
-    return TrainingStep(
+    replays = device.type == "cuda" and options.graphs == "auto"
+    return (GraphedStep if replays else TrainingStep)(
         model=trainee,
         teacher=teacher,
         criterion=Criterion(teacher is not None, options.alpha, options.feature_weight, options.temperature),
@@ -312,8 +314,7 @@ def train_one_epoch(step, loader, epoch, options, progress) -> dict:
     for index, batch in enumerate(loader):
         steps_done = epoch * steps + index
         rate = learning_rate(steps_done, total_steps, options.warmup_epochs * steps, options.lr)
-        for group in step.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(step.optimizer, rate)
         probability = dropblock_probability(steps_done / total_steps, options.dropblock_prob)
         set_dropblock(step.model, probability, options.dropblock_size)
 

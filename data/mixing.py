@@ -47,29 +47,26 @@ class MixPlan(NamedTuple):
         return MixPlan(*(field.to(device, non_blocking=True) for field in self))
 
 
-def mix_batch(
-    images: Tensor,
-    targets: Targets,
-    generator: torch.Generator,
-    cutmix_prob: float = 0.5,
-    mixup_alpha: float = 0.2,
-) -> tuple[Tensor, Targets]:
-    """CutMix each picture with its probability, else MixUp it; 0 turns either off.
+def mix_batch(images: Tensor, targets: Targets, mix: MixPlan | None) -> tuple[Tensor, Targets]:
+    """Mix pictures and faces as planned; images [B, 3, H, W], pixels in 0..255, of any type, all on one device.
 
-    images: [B, 3, H, W], pixels in 0..255, of any type. Returns float32 pixels of the same range and 2F rows of
-    targets, or the F rows as they came where there is nothing to mix. generator: a CPU generator.
+    Returns float32 pixels of the same range and 2F rows of targets, or the F rows as they came where there is no plan.
     """
-    if len(images) < 2 or (cutmix_prob == 0 and mixup_alpha == 0):
+    if mix is None:
         return images.float(), targets
-    height, width = images.shape[-2:]
-    mix = plan_mix(len(images), height, width, generator, cutmix_prob, mixup_alpha).to(images.device)
     return mix_images(images, mix), mix_targets(targets, mix)
 
 
 def plan_mix(
     pictures: int, height: int, width: int, generator: torch.Generator, cutmix_prob: float, mixup_alpha: float
-) -> MixPlan:
-    """Choose partners, MixUp weights (Beta(alpha, alpha), Zhang et al., ICLR 2018) and CutMix rectangles on the CPU."""
+) -> MixPlan | None:
+    """Choose partners, MixUp weights (Beta(alpha, alpha), Zhang et al., ICLR 2018) and CutMix rectangles on the CPU.
+
+    CutMix for each picture with its probability, else MixUp; 0 turns either off. None where there is nothing to mix.
+    generator: of the CPU.
+    """
+    if pictures < 2 or (cutmix_prob == 0 and mixup_alpha == 0):
+        return None
     # numpy has the Beta distribution with a generator of one's own; torch does not.
     rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
     order = rng.permutation(pictures)

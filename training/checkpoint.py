@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from models.fitting import fill
 from training.ema import WeightAverage
-from training.optimizer import restore_optimizer
+from training.optimizer import optimizer_state, restore_optimizer
 from training.trainee import Trainee
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -18,7 +18,7 @@ from utils.pth_files import named_tensors, read_checkpoint, shown
 #: Flags that may differ between a run and its continuation without changing its result.
 FREE_FLAGS = {
     "save_folder", "resume_net", "num_workers", "gpu", "devices", "eval_every", "eval_protocol", "save_every",
-    "print_freq", "training_dataset", "val_dataset", "teacher_model", "init_backbone", "init_weights",
+    "print_freq", "graphs", "training_dataset", "val_dataset", "teacher_model", "init_backbone", "init_weights",
 }
 
 #: Entries of a training state and their types.
@@ -39,7 +39,7 @@ def save_training_state(
         "ema": average.network.state_dict(),
         "ema_updates": average.updates,
         "projections": trainee.projections.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizer": optimizer_state(optimizer),
         "epochs_done": epochs_done,
         "best_ap": best_ap,
         "options": {name: value for name, value in vars(options).items() if name not in FREE_FLAGS},

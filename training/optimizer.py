@@ -14,7 +14,29 @@ def build_optimizer(module: nn.Module, learning_rate: float, weight_decay: float
     decaying = [parameter for parameter in module.parameters() if parameter.ndim == 4]
     others = [parameter for parameter in module.parameters() if parameter.ndim != 4]
     groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    device = decaying[0].device
+    if device.type != "cuda":
+        return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    # A CUDA graph would keep a plain number for ever; and every group has a tensor of its own, for set_learning_rate.
+    for group in groups:
+        group["lr"] = torch.tensor(learning_rate, device=device)
+    return torch.optim.AdamW(groups, fused=True, capturable=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Move by this rate from the next step on, without waiting for the device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict:
+    """As its state_dict, in a form that does not depend on the device: learning rates are plain numbers."""
+    state = optimizer.state_dict()
+    groups = [group | {"lr": float(group["lr"])} for group in state["param_groups"]]
+    return state | {"param_groups": groups}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict, path: str | Path) -> None:

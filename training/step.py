@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 from torch.profiler import record_function
 
 from data.loader import Batch
-from data.mixing import mix_batch
+from data.mixing import MixPlan, mix_batch, plan_mix
 from data.pixels import normalize
+from data.targets import Targets
 from layers.criterion import Criterion
 from layers.matcher import Assignment, assign
 from training.ema import WeightAverage
@@ -54,33 +55,47 @@ class TrainingStep:
         Returns the unweighted terms of the loss over this process's share, the norm of the whole gradient before it is
         clipped, and the gradient norms that task and teacher send into the neck, where asked for; all on the device.
         """
-        images, assignment = self.prepare(batch, generator, mixes)
-        losses, gradients = self.backward(images, assignment, measure_gradients)
-        with self.phase("optimizer"):
-            distributed.average_gradients(self.model)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            self.average.update()
+        return self.run(batch.images, batch.targets, self.plan(batch, generator, mixes), measure_gradients)
+
+    def plan(self, batch: Batch, generator: torch.Generator, mixes: bool) -> MixPlan | None:
+        """What is mixed, drawn on the CPU; None where nothing is."""
+        if not mixes:
+            return None
+        pictures, _, height, width = batch.images.shape
+        return plan_mix(pictures, height, width, generator, self.cutmix_prob, self.mixup_alpha)
+
+    def run(
+        self, images: Tensor, targets: Targets, mix: MixPlan | None, measure_gradients: bool = False
+    ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """The step once all is drawn; see __call__."""
+        mix = mix.to(images.device) if mix else None
+        images, assignment, weight = self.prepare(images, targets, mix)
+        distributed.sum_in_place(weight)
+        losses, gradients = self.backward(images, assignment, weight, measure_gradients)
+        exchanged = distributed.pack_gradients(self.model)
+        distributed.sum_in_place(exchanged)
+        norm = self.move(exchanged)
+        self.average.update()
         return losses, norm, gradients
 
     @torch.no_grad()
-    def prepare(self, batch: Batch, generator: torch.Generator, mixes: bool) -> tuple[Tensor, Assignment]:
-        """The pictures as the networks take them, [B, 3, S, S], and what their anchors learn."""
-        images, targets = batch.images, batch.targets
+    def prepare(self, images: Tensor, targets: Targets, mix: MixPlan | None) -> tuple[Tensor, Assignment, Tensor]:
+        """The pictures as the networks take them, [B, 3, S, S], what their anchors learn, the sum of its weights."""
         with self.phase("mixing"):
-            if mixes:
-                images, targets = mix_batch(images, targets, generator, self.cutmix_prob, self.mixup_alpha)
+            images, targets = mix_batch(images, targets, mix)
             images = normalize(images)
         with self.phase("assignment"):
-            return images, assign(targets, len(images), *images.shape[2:])
+            assignment = assign(targets, len(images), *images.shape[2:])
+            return images, assignment, assignment.weights.sum()
 
     def backward(
-        self, images: Tensor, assignment: Assignment, measure_gradients: bool = False
+        self, images: Tensor, assignment: Assignment, weight: Tensor, measure_gradients: bool = False
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Forward and backward over a process's share of the batch; see __call__ for what is returned."""
-        normalizer = distributed.sum_over_processes(assignment.weights.sum()) / distributed.world_size()
-        normalizer = normalizer.clamp(min=1)
+        """Forward and backward over a process's share of the batch; weight: the sum of all processes' shares.
+
+        Returns losses and gradient norms as __call__; the gradients themselves are then those of the parameters.
+        """
+        normalizer = (weight / distributed.world_size()).clamp(min=1)
         size = len(images) // self.parts
         sums: dict[str, Tensor] = {}
         gradients: dict[str, Tensor] = {}
@@ -96,6 +111,15 @@ class TrainingStep:
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach()
         return sums, gradients
+
+    def move(self, exchanged: Tensor | None) -> Tensor:
+        """Clip the gradients and move the weights; returns their norm before that. exchanged: as pack_gradients."""
+        with self.phase("optimizer"):
+            distributed.unpack_gradients(self.model, exchanged)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return norm
 
     def _losses(
         self, images: Tensor, assignment: Assignment, normalizer: Tensor

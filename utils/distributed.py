@@ -160,22 +160,32 @@ def share_start(module: nn.Module) -> None:
             dist.broadcast(tensor, 0)
 
 
-def average_gradients(module: nn.Module) -> None:
-    """Replace every gradient by its mean over all processes, all in one exchange: they are a megabyte in all.
+def pack_gradients(module: nn.Module) -> Tensor | None:
+    """All gradients in one vector, to be added up over the processes in one exchange: they are a megabyte in all.
 
-    A parameter without a gradient takes part with zeros. BatchNorm statistics stay those of each process.
+    A parameter without a gradient takes part with zeros. None where there is one process: nothing is exchanged.
     """
     if not dist.is_initialized():
-        return
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        return None
+    parameters = _trained(module)
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    total = torch.cat([parameter.grad.flatten() for parameter in parameters])
-    dist.all_reduce(total)
+    return torch.cat([parameter.grad.flatten() for parameter in parameters])
+
+
+def unpack_gradients(module: nn.Module, total: Tensor | None) -> None:
+    """Replace every gradient by its mean over all processes, out of the sum of what pack_gradients gave in each."""
+    if total is None:
+        return
+    parameters = _trained(module)
     means = (total / dist.get_world_size()).split([parameter.numel() for parameter in parameters])
     gradients = [parameter.grad for parameter in parameters]
     torch._foreach_copy_(gradients, [mean.view_as(gradient) for mean, gradient in zip(means, gradients)])
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def wait_for_all() -> None:
@@ -189,5 +199,11 @@ def sum_over_processes(values: Tensor) -> Tensor:
     if not dist.is_initialized():
         return values
     total = values.clone()
-    dist.all_reduce(total)
+    sum_in_place(total)
     return total
+
+
+def sum_in_place(values: Tensor | None) -> None:
+    """Put the sum over all processes in the place of `values`; nothing where there is one process."""
+    if dist.is_initialized():
+        dist.all_reduce(values)

@@ -156,11 +156,17 @@ def test_faces_go_where_their_pixels_go(cutmix_prob, mixup_alpha):
     assert kept_elsewhere > 10
 
 
+def mix_by(images, faces, generator, cutmix_prob=0.5, mixup_alpha=0.2):
+    """Plan and mix."""
+    mix = plan_mix(len(images), *images.shape[2:], generator, cutmix_prob, mixup_alpha)
+    return mix_batch(images, faces, mix.to(images.device) if mix else None)
+
+
 def test_boxes_stay_sound():
     boxes = torch.rand(500, 4, generator=torch.Generator().manual_seed(0)) * 60
     boxes[:, 2:] += boxes[:, :2] + 0.5
     faces = make_targets(*[(i % 8, box) for i, box in enumerate(boxes.tolist())])
-    mixed = mix_batch(noise(8, SIZE, SIZE), faces, torch.Generator().manual_seed(1))[1]
+    mixed = mix_by(noise(8, SIZE, SIZE), faces, torch.Generator().manual_seed(1))[1]
     assert (mixed.boxes[:, 2:] > mixed.boxes[:, :2]).all()
     assert torch.isfinite(mixed.landmarks).all()
     assert ((mixed.weights >= 0) & (mixed.weights <= 1)).all()
@@ -189,7 +195,7 @@ def test_plan_is_sound_and_mixes_at_most_once():
 def test_each_kind_can_be_turned_off():
     images, faces = noise(4, SIZE, SIZE), make_targets((0, [10, 10, 50, 50]), (3, [20, 20, 60, 60]))
     generator = torch.Generator().manual_seed(0)
-    pixels, targets = mix_batch(images, faces, generator, cutmix_prob=0, mixup_alpha=0)
+    pixels, targets = mix_by(images, faces, generator, cutmix_prob=0, mixup_alpha=0)
     assert torch.equal(pixels, images.float()) and targets is faces
 
     only_cut = plan_mix(200, 64, 64, generator, cutmix_prob=0.5, mixup_alpha=0)
@@ -204,28 +210,28 @@ def test_tiny_alpha_gives_no_nan():
 
 def test_same_generator_same_mix():
     images, faces = noise(4, SIZE, SIZE), make_targets((0, [10, 10, 50, 50]), (3, [20, 20, 60, 60]))
-    a, b = (mix_batch(images, faces, torch.Generator().manual_seed(3)) for _ in range(2))
+    a, b = (mix_by(images, faces, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(a[0], b[0]) and all(torch.equal(x, y) for x, y in zip(a[1], b[1]))
-    other = mix_batch(images, faces, torch.Generator().manual_seed(4))
+    other = mix_by(images, faces, torch.Generator().manual_seed(4))
     assert not torch.equal(a[0], other[0])
 
 
 @pytest.mark.parametrize("pictures", [1, 2, 5])
 def test_batches_without_faces(pictures):
-    pixels, targets = mix_batch(noise(pictures, SIZE, SIZE), make_targets(), torch.Generator())
+    pixels, targets = mix_by(noise(pictures, SIZE, SIZE), make_targets(), torch.Generator())
     assert pixels.shape == (pictures, 3, SIZE, SIZE)
     assert targets.boxes.shape == (0, 4) and targets.landmarks.shape == (0, 5, 2) and targets.role.dtype == torch.int8
 
 
 def test_single_picture_is_not_mixed_with_itself():
     images, faces = noise(1, SIZE, SIZE), make_targets((0, [10, 10, 50, 50]))
-    pixels, targets = mix_batch(images, faces, torch.Generator())
+    pixels, targets = mix_by(images, faces, torch.Generator())
     assert torch.equal(pixels, images.float()) and targets is faces
 
 
 def test_types_are_kept():
     faces = make_targets((0, [10, 10, 50, 50]), (1, [20, 20, 60, 60]))
-    mixed = mix_batch(noise(2, SIZE, SIZE), faces, torch.Generator())[1]
+    mixed = mix_by(noise(2, SIZE, SIZE), faces, torch.Generator())[1]
     assert [field.dtype for field in mixed] == [field.dtype for field in faces]
     assert all(len(field) == 4 for field in mixed)
 
@@ -234,7 +240,7 @@ def test_mixing_depends_on_no_value_on_the_device():
     """Meta tensors have shapes but no values: whatever reads one, or shapes a result by one, fails."""
     images = noise(8, SIZE, SIZE).to("meta")
     faces = make_targets((0, [10, 10, 50, 50]), (3, [20, 20, 60, 60])).to("meta")
-    pixels, targets = mix_batch(images, faces, torch.Generator())
+    pixels, targets = mix_by(images, faces, torch.Generator())
     assert pixels.shape == images.shape and targets.boxes.shape == (4, 4)
 
 
@@ -242,11 +248,11 @@ def test_mixing_depends_on_no_value_on_the_device():
 def test_mixing_reads_nothing_back_from_the_device():
     images = noise(8, SIZE, SIZE).cuda()
     faces = make_targets((0, [10, 10, 50, 50]), (3, [20, 20, 60, 60])).to("cuda")
-    expected = mix_batch(images.cpu(), faces.to("cpu"), torch.Generator().manual_seed(0))
+    expected = mix_by(images.cpu(), faces.to("cpu"), torch.Generator().manual_seed(0))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        pixels, targets = mix_batch(images, faces, torch.Generator().manual_seed(0))
+        pixels, targets = mix_by(images, faces, torch.Generator().manual_seed(0))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(pixels.cpu(), expected[0], atol=1e-3, rtol=0)

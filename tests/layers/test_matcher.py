@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from data.targets import ABSENT, FACE, IGNORED, Targets
+from layers import matcher
 from layers.anchors import make_anchors
 from layers.matcher import ANCHORS_PER_FACE, INSIDE_IGNORED, POSITIVE_IOU, assign
 from tests.helpers import make_targets
@@ -175,3 +176,16 @@ def test_of_anchors_that_a_face_wants_alike_the_first_ones_count():
     """A face of a pixel in the middle of four cells: each holds it, at the same distance."""
     positive = assign(make_targets((0, (31.5, 31.5, 32.5, 32.5))), 1, 64, 64).positive[0]
     assert positive.nonzero()[:, 0].tolist() == [2 * (3 * 8 + 3), 2 * (3 * 8 + 4), 2 * (4 * 8 + 3)]
+
+
+def test_absent_rows_change_nothing(monkeypatch):
+    """On a GPU they stay: leaving them out would wait for it."""
+    targets = random_targets(40, 3, 96, 160, torch.Generator().manual_seed(0))
+    expected = assign(targets, 3, 96, 160)
+    monkeypatch.setattr(matcher, "_rows_to_match", lambda targets: targets)
+    empty = Targets(*(field.new_zeros((9, *field.shape[1:])) for field in targets))
+    filled = Targets(*(torch.cat(fields) for fields in zip(targets, empty._replace(role=empty.role + ABSENT))))
+    found = assign(filled, 3, 96, 160)
+    for name in ("weights", "background", "has_landmarks"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    assert torch.equal(found.boxes[found.positive], expected.boxes[expected.positive])

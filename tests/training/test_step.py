@@ -48,7 +48,7 @@ def make_step(teacher_checkpoint):
 
 def gradients_of(step: TrainingStep, batch) -> tuple[dict, dict]:
     """Losses and gradients of a batch without mixing."""
-    losses, _ = step.backward(*step.prepare(batch, torch.Generator(), mixes=False))
+    losses, _ = step.backward(*step.prepare(batch.images, batch.targets, None))
     gradients = {name: p.grad for name, p in step.model.named_parameters() if p.grad is not None}
     return losses, gradients
 
@@ -128,7 +128,8 @@ def test_a_step_reads_nothing_from_its_device(batch):
         anchors=make_anchors(64, 64, nowhere), cutmix_prob=0.5, mixup_alpha=0.2,
     )
     batch = batch._replace(images=batch.images.to(nowhere), targets=batch.targets.to(nowhere))
-    losses, gradients = step.backward(*step.prepare(batch, torch.Generator(), mixes=True), measure_gradients=True)
+    mix = step.plan(batch, torch.Generator(), mixes=True).to(nowhere)
+    losses, gradients = step.backward(*step.prepare(batch.images, batch.targets, mix), measure_gradients=True)
     nn.utils.clip_grad_norm_(trainee.parameters(), 10.0)
     assert set(losses) == set(step.criterion.weights) and len(gradients) == 2
     with pytest.raises(Exception, match="meta"):

@@ -27,7 +27,9 @@ def average_and_save(folder: Path) -> None:
     module.weight.grad = torch.full_like(module.weight, rank + 1.0)
     module.weight.grad[0] = 10 * (rank + 1)
     module.bias.grad = torch.ones(3) if rank == 0 else None
-    distributed.average_gradients(module)
+    total = distributed.pack_gradients(module)
+    distributed.sum_in_place(total)
+    distributed.unpack_gradients(module, total)
     torch.save([module.weight.detach(), module.weight.grad, module.bias.grad], folder / f"{rank}.pth")
     distributed.leave()
 
@@ -44,5 +46,7 @@ def test_processes_start_equal_and_share_the_mean_of_their_gradients(tmp_path, c
 def test_one_process_keeps_its_gradients():
     module = nn.Linear(2, 2)
     module.weight.grad = torch.ones(2, 2)
-    distributed.average_gradients(module)
+    total = distributed.pack_gradients(module)
+    distributed.sum_in_place(total)
+    distributed.unpack_gradients(module, total)
     assert module.bias.grad is None and (module.weight.grad == 1).all()

@@ -1,0 +1,144 @@
+"""The step as CUDA graphs: without a GPU with parts that are run again in place of recorded kernels."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from data.loader import Batch
+from data.targets import FACE, IGNORED
+from layers.anchors import make_anchors
+from layers.criterion import Criterion
+from layers.dropblock import set_dropblock
+from models import load_model
+from tests.helpers import ROOT, make_targets
+from training import graphs
+from training.ema import WeightAverage
+from training.graphs import FEWEST_ROWS, GraphedStep
+from training.optimizer import build_optimizer, set_learning_rate
+from training.step import TrainingStep
+from training.trainee import Trainee
+
+SIDE, PICTURES = 64, 4
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def build(kind: type[TrainingStep], teacher_checkpoint, device: str = "cpu", **settings) -> TrainingStep:
+    """A step of the shipped network with a teacher."""
+    torch.manual_seed(0)
+    taught = load_model(teacher_checkpoint).requires_grad_(False)
+    trainee = Trainee(load_model(ROOT / "weights" / "v2" / "FeatherFaceV2_final.pth"), taught)
+    taught.to(device)
+    trainee.to(device, memory_format=torch.channels_last)
+    trainee.train()
+    return kind(
+        trainee, taught, Criterion(True, 0.7, 0.1, 4.0), build_optimizer(trainee, 1e-3, 0.05),
+        WeightAverage(trainee.network, 0.9), make_anchors(SIDE, SIDE, device), cutmix_prob=0.5, mixup_alpha=0.2,
+        clip_grad=10.0, **settings,
+    )
+
+
+def batches(number: int, device: str = "cpu") -> list[Batch]:
+    """Noise with none to 5 faces a picture, and one batch of 600 faces."""
+    generator = torch.Generator().manual_seed(1)
+    made = []
+    for index in range(number):
+        images = torch.randint(256, (PICTURES, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+        faces = 600 if index == 3 else 5 * (index % 5)
+        corners = torch.rand(faces, 2, generator=generator) * 40
+        sizes = torch.rand(faces, 2, generator=generator) * 20 + 2
+        boxes = torch.cat([corners, corners + sizes], dim=1).tolist()
+        targets = make_targets(*((i % PICTURES, box, FACE if i % 7 else IGNORED) for i, box in enumerate(boxes)))
+        images = images.contiguous(memory_format=torch.channels_last).to(device)
+        made.append(Batch(images, targets.to(device), []))
+    return made
+
+
+def losses_of(step: TrainingStep, batches: list[Batch]) -> list[torch.Tensor]:
+    """The total loss of each step, and the weights at the end; rates, mixing and DropBlock change on the way."""
+    generator, totals = torch.Generator().manual_seed(2), []
+    for index, batch in enumerate(batches):
+        set_learning_rate(step.optimizer, 1e-3 / (index + 1))
+        set_dropblock(step.model, 0.0 if index < len(batches) // 2 else 0.1, 3)
+        torch.manual_seed(index)
+        losses, norm, _ = step(batch, generator, mixes=index % 3 > 0, measure_gradients=index == 4)
+        totals.append(torch.stack([step.criterion.total(losses), norm]).clone())
+    return [*totals, *(value.float() for value in step.average.network.state_dict().values())]
+
+
+class Again:
+    """In place of a CUDA graph: does the work anew."""
+
+    def __init__(self, work: Callable[[], None]):
+        self.replay = work
+
+
+@pytest.fixture
+def recorded_kinds(monkeypatch) -> list:
+    """Records without a GPU; holds an entry for each part that was recorded."""
+    recorded = []
+    monkeypatch.setattr(graphs, "record", lambda work, pool: recorded.append(work) or Again(work))
+    return recorded
+
+
+def test_a_replayed_step_is_the_plain_one_bit_for_bit(teacher_checkpoint, recorded_kinds):
+    """Over steps of two numbers of rows, mixed and not, with and without DropBlock."""
+    steps = (build(kind, teacher_checkpoint) for kind in (TrainingStep, GraphedStep))
+    expected, found = (losses_of(step, batches(16)) for step in steps)
+    assert len(recorded_kinds) >= 3 * 3  # three parts each
+    for left, right in zip(expected, found, strict=True):
+        assert torch.equal(left, right)
+
+
+def test_rows_are_filled_up_to_a_power_of_two(teacher_checkpoint, recorded_kinds):
+    step = build(GraphedStep, teacher_checkpoint)
+    many = batches(4)[3]
+    for _ in range(2):
+        step(many, torch.Generator(), mixes=False)
+        step(many._replace(targets=make_targets()), torch.Generator(), mixes=False)
+    recordings = [work.__self__ for work in recorded_kinds[::3]]
+    assert [len(recording.targets.role) for recording in recordings] == [1024, FEWEST_ROWS]
+
+
+def test_where_nothing_can_be_recorded_the_plain_step_runs_and_one_line_says_so(
+    teacher_checkpoint, monkeypatch, capsys
+):
+    def fail(work, pool):
+        raise RuntimeError("operation not permitted\nand a long story")
+
+    monkeypatch.setattr(graphs, "record", fail)
+    expected, found = (
+        losses_of(build(kind, teacher_checkpoint), batches(6)) for kind in (TrainingStep, GraphedStep)
+    )
+    assert all(torch.equal(left, right) for left, right in zip(expected, found, strict=True))
+    assert capsys.readouterr().out.splitlines() == [
+        "note: trained without CUDA graphs, which do not work here: operation not permitted"
+    ]
+
+
+@GPU
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_fifty_steps_on_a_gpu_are_fifty_plain_ones(teacher_checkpoint, precision, monkeypatch):
+    """Sums in other orders, which a GPU does as it likes, move apart: a tenth of a percent in float32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    steps = [build(kind, teacher_checkpoint, "cuda", precision=precision) for kind in (TrainingStep, GraphedStep)]
+    expected, found = (losses_of(step, batches(50, "cuda")) for step in steps)
+    assert len([kind for kind in steps[1]._recordings.values() if kind]) >= 3
+    tolerance = {torch.float32: 2e-3, torch.bfloat16: 5e-2}[precision]
+    totals, replayed = (torch.stack(values[:50])[:, 0] for values in (expected, found))
+    torch.testing.assert_close(replayed, totals, rtol=tolerance, atol=tolerance)
+    moved = [(left - right).abs().max() / left.abs().max().clamp(min=1) for left, right in zip(expected, found)][50:]
+    assert torch.stack(moved).max() < 10 * tolerance
+
+
+@GPU
+def test_a_replayed_step_never_waits_for_the_gpu(teacher_checkpoint):
+    step = build(GraphedStep, teacher_checkpoint, "cuda", precision=torch.bfloat16)
+    batch = batches(2, "cuda")[1]
+    for _ in range(2):
+        step(batch, torch.Generator(), mixes=True)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(batch, torch.Generator(), mixes=True)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -1,0 +1,148 @@
+"""A training step as CUDA graphs: the host launches three things a step, not three thousand.
+
+Launched one by one, the kernels of a step keep a GPU waiting for half of the time. A graph replays all of them from
+what lies at fixed addresses, so pictures, targets and what is mixed are copied to one place, and targets are filled up
+to a power of two with absent rows: one recording for each number of rows and each kind of step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from data.loader import Batch
+from data.mixing import MixPlan
+from data.targets import ABSENT, Targets
+from layers.dropblock import DropBlock
+from training.step import TrainingStep
+from utils import distributed
+
+#: Fewest rows of a recording.
+FEWEST_ROWS = 512
+
+
+class Replayable(Protocol):
+    def replay(self) -> None:
+        """Do the recorded work again, with what lies now where it read."""
+
+
+@dataclass
+class GraphedStep(TrainingStep):
+    """A TrainingStep, the same to callers and in its numbers, whose work is replayed.
+
+    The first step of each kind runs as it is, which warms everything up; the next one is recorded. Steps that measure
+    gradients run as they are. Where recording fails, all do, and one line says so.
+    """
+
+    def __post_init__(self):
+        self._recordings: dict[tuple, Recording | None] = {}
+        self._is_possible = True
+        self._images: Tensor | None = None
+        self._mix: MixPlan | None = None
+        self._dropblocks = [module for module in self.model.modules() if isinstance(module, DropBlock)]
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(
+        self, batch: Batch, generator: torch.Generator, mixes: bool, measure_gradients: bool = False
+    ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """As TrainingStep; what is returned is overwritten by the next step."""
+        mix = self.plan(batch, generator, mixes)
+        rows = max(FEWEST_ROWS, 1 << (len(batch.targets.role) - 1).bit_length())
+        kind = (rows, mix is not None, any(module.is_on for module in self._dropblocks))
+        is_known = kind in self._recordings
+        if measure_gradients or not is_known or not self._is_possible:
+            self._recordings.setdefault(kind, None)
+            return self.run(batch.images, batch.targets, mix, measure_gradients)
+        self._place(batch.images, mix)
+        recording = self._recordings[kind] or self._record(kind, rows, batch.targets)
+        if recording is None:
+            return self.run(batch.images, batch.targets, mix)
+        recording.replay(batch.targets)
+        self.average.update()
+        return recording.losses, recording.norm, {}
+
+    def _place(self, images: Tensor, mix: MixPlan | None) -> None:
+        """Put a batch where recordings read it."""
+        if self._images is None:
+            self._images = torch.empty_like(images)
+        self._images.copy_(images)
+        if mix is not None:
+            if self._mix is None:
+                self._mix = mix.to(images.device)
+            for place, values in zip(self._mix, mix):
+                place.copy_(values, non_blocking=True)
+
+    def _record(self, kind: tuple, rows: int, targets: Targets) -> "Recording | None":
+        """Record a kind of step; None where that is not possible, from then on."""
+        recording = Recording(self, self._images, self._mix if kind[1] else None, targets, rows)
+        try:
+            recording.record(self._pool)
+        except RuntimeError as error:
+            self._is_possible = False
+            self._recordings.clear()
+            self.optimizer.zero_grad(set_to_none=True)
+            reason = str(error).strip().splitlines()[0][:200]
+            distributed.say(f"note: trained without CUDA graphs, which do not work here: {reason}")
+            return None
+        self._recordings[kind] = recording
+        return recording
+
+
+class Recording:
+    """The work of one kind of step, in the three parts between which processes exchange numbers."""
+
+    losses: dict[str, Tensor]
+    norm: Tensor
+
+    def __init__(self, step: TrainingStep, images: Tensor, mix: MixPlan | None, targets: Targets, rows: int):
+        self.step = step
+        self.images = images
+        self.mix = mix
+        self.targets = absent_targets(rows, targets)
+
+    def record(self, pool: tuple[int, int]) -> None:
+        """Record all three parts; nothing is computed yet. pool: of memory that recordings share."""
+        self.step.optimizer.zero_grad(set_to_none=True)  # gradients are to lie in the pool
+        self._parts = [record(part, pool) for part in (self._prepare, self._backward, self._move)]
+        self._prepared = None  # the memory between the parts may serve other recordings
+
+    def replay(self, targets: Targets) -> None:
+        """One step with these targets."""
+        rows = len(targets.role)
+        for place, values in zip(self.targets, targets):
+            place[:rows].copy_(values)
+        self.targets.role[rows:].fill_(ABSENT)
+        prepare, backward, move = self._parts
+        prepare.replay()
+        distributed.sum_in_place(self._weight)
+        backward.replay()
+        distributed.sum_in_place(self._exchanged)
+        move.replay()
+
+    def _prepare(self) -> None:
+        *self._prepared, self._weight = self.step.prepare(self.images, self.targets, self.mix)
+
+    def _backward(self) -> None:
+        self.losses, _ = self.step.backward(*self._prepared, self._weight)
+        self._exchanged = distributed.pack_gradients(self.step.model)
+
+    def _move(self) -> None:
+        self.norm = self.step.move(self._exchanged)
+
+
+def absent_targets(rows: int, like: Targets) -> Targets:
+    """So many rows that no picture has, of the types and on the device of others."""
+    empty = Targets(*(field.new_zeros((rows, *field.shape[1:])) for field in like))
+    empty.role.fill_(ABSENT)
+    return empty
+
+
+def record(work: Callable[[], None], pool: tuple[int, int]) -> Replayable:
+    """The kernels that `work` launches, which are not run yet."""
+    graph = torch.cuda.CUDAGraph()
+    # thread_local: the loader's thread that pins memory goes on meanwhile.
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        work()
+    return graph
