@@ -248,14 +248,28 @@ class TrainingLoader:
         return len(self.loaded)
 
     def __iter__(self) -> Iterator[Batch]:
+        if self._device.type != "cuda":
+            yield from map(self._finish, self.loaded)
+            return
+        # On a stream of its own: a batch is made while the GPU computes the step before.
+        stream, main = torch.cuda.Stream(self._device), torch.cuda.current_stream(self._device)
         for loaded in self.loaded:
-            if loaded.images is None:
-                images = self._pictures.show(loaded.cuts, self._side)
-            else:
-                images = loaded.images.to(self._device, non_blocking=True)
-            blend(images, loaded.masks)
-            colours = loaded.colours.to(self._device, non_blocking=True)
-            yield Batch(recolour(images, colours), loaded.targets.to(self._device), loaded.unreadable)
+            with torch.cuda.stream(stream):
+                batch = self._finish(loaded)
+            main.wait_stream(stream)
+            for tensor in (batch.images, *batch.targets):
+                tensor.record_stream(main)  # else its memory would serve the next batch while this one is read
+            yield batch
+
+    def _finish(self, loaded: LoadedBatch) -> Batch:
+        """What is left to do on the device."""
+        if loaded.images is None:
+            images = self._pictures.show(loaded.cuts, self._side)
+        else:
+            images = loaded.images.to(self._device, non_blocking=True)
+        blend(images, loaded.masks)
+        colours = loaded.colours.to(self._device, non_blocking=True)
+        return Batch(recolour(images, colours), loaded.targets.to(self._device), loaded.unreadable)
 
 
 class _Turns(Sampler):
