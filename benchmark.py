@@ -29,6 +29,7 @@ each of its phases and peak memory, and both together. --profile FILE.json write
 from argparse import Namespace
 from pathlib import Path
 
+from data.config import CACHES
 from detection.protocols import PROTOCOLS
 from training.flags import parse_args as parse_training_flags
 from utils.arguments import ArgumentParser, number
@@ -86,6 +87,7 @@ def parse_training_args(arguments: list[str]) -> tuple[Namespace, Namespace]:
     add("--rounds", type=number(int, 1), default=7, help="of everything that is measured")
     add("--workers", type=number(int, 0), nargs="+", default=[0, 2], help="numbers of loader processes, each measured")
     add("--batches", type=number(int, 1), default=4, help="of one round of the loader, and of loader and step together")
+    add("--caches", choices=CACHES, nargs="+", default=list(CACHES), help="of loader and step together, each measured")
     add("--longer_side", type=number(int, 64), help="scale the pictures to this and encode them anew")
     add("--drawn", action="store_true", help="measure on drawn pictures, for want of others")
     add("--profile", type=Path, metavar="FILE.json", help="write a trace of some steps, for Perfetto")

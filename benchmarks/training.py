@@ -16,7 +16,7 @@ from benchmarks.training_step import build_steps, compare_steps, phase_table, ru
 from data.drawn.demo_set import write_demo_set
 from data.loader import TrainingLoader
 from data.widerface import Record
-from training.step import TrainingStep, choose_precision
+from training.step import TrainingStep
 from utils.distributed import parse_devices
 from utils.files import atomic_path, check_folder_is_writable
 from utils.tables import Row
@@ -54,11 +54,12 @@ def measure_training(own: Namespace, training: Namespace) -> None:
         report(rows, own.output_folder / "training_step", [step_table(rows), phase_table(rows)], note)
         print()
 
-        precision = choose_precision(training.precision, device)
-        ours = steps[str(precision).removeprefix("torch.")]
-        rows = compare_together(records, ours, training, own.workers, own.rounds, device)
-        table = for_the_eye(rows, "loader and step", "pictures/s", "quartiles")
-        report(rows, own.output_folder / "training_together", [table], in_turn(own.rounds))
+        ours = steps[fastest(rows)]
+        together = [row for cache in own.caches
+                    for row in compare_together(records, ours, cache, training, own.workers, own.rounds, device)]
+        table = for_the_eye(together, "loader and step", "cache", "pictures/s", "quartiles")
+        report(together, own.output_folder / "training_together", [table],
+               f"{in_turn(own.rounds)}; the step is {fastest(rows)}")
         if own.profile:
             write_trace(ours, batch, own.profile, device)
 
@@ -69,16 +70,22 @@ def make_loader(records: list[Record], training: Namespace, workers: int, device
     return train_v2.build_loader(records, [len(records)], chosen, device)[0]
 
 
+def fastest(rows: list[Row]) -> str:
+    """The step of most pictures a second."""
+    return str(max(rows, key=lambda row: row["pictures/s"])["step"])
+
+
 def compare_together(
-    records: list[Record], step: TrainingStep, training: Namespace, workers: list[int], rounds: int,
+    records: list[Record], step: TrainingStep, cache: str, training: Namespace, workers: list[int], rounds: int,
     device: torch.device,
 ) -> list[Row]:
-    """A row for each number of loader processes: pictures a second from files to moved weights."""
-    loaders = {f"{count} loader processes": make_loader(records, training, count, device) for count in workers}
+    """A row for each number of loader processes: pictures a second from files or a cache to moved weights."""
+    cached = Namespace(**vars(training) | {"cache": cache})
+    loaders = {f"{count} loader processes": make_loader(records, cached, count, device) for count in workers}
     passes = {name: partial(train_pass, loader, step, device) for name, loader in loaders.items()}
     pictures = max(1, len(records) // training.batch_size) * training.batch_size  # a small set is repeated to fill one
     return [
-        {"loader and step": name, **pictures_per_second(milliseconds, pictures)}
+        {"loader and step": name, "cache": cache, **pictures_per_second(milliseconds, pictures)}
         for name, milliseconds in take_turns(passes, rounds).items()
     ]
 

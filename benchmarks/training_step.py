@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 import train_v2
 from benchmarks.baselines import PLAIN
@@ -22,22 +23,28 @@ from training.step import PHASES, TrainingStep
 from training.trainee import Trainee
 from utils.tables import Row
 
+#: Ends the name of a step that is replayed.
+GRAPHS = ", graphs"
+
 
 def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingStep]:
     """The plain step, ours in float32 and bfloat16, and with options.compile that compiled, all from the same weights.
 
-    options: those of train_v2.py.
+    On a GPU those in bfloat16 as CUDA graphs too. options: those of train_v2.py.
     """
     torch.manual_seed(options.seed)
     network, teacher = train_v2.build_networks(options)
-    settings = {"float32": ("float32", False), "bfloat16": ("bfloat16", False)}
+    settings = {"float32": ("float32", False, "off"), "bfloat16": ("bfloat16", False, "off")}
     if options.compile:
-        settings["bfloat16, compiled"] = ("bfloat16", True)
+        settings["bfloat16, compiled"] = ("bfloat16", True, "off")
+    if device.type == "cuda":
+        bfloat16 = {name: chosen for name, chosen in settings.items() if chosen[0] == "bfloat16"}
+        settings |= {f"{name}{GRAPHS}": (*chosen[:2], "auto") for name, chosen in bfloat16.items()}
     first = Trainee(network, teacher)
     steps = {PLAIN: build_plain_step(copy.deepcopy(first), options, device)}
-    for name, (precision, compiled) in settings.items():
+    for name, (precision, compiled, graphs) in settings.items():
         trainee = copy.deepcopy(first).to(device, memory_format=torch.channels_last)
-        chosen = Namespace(**vars(options) | {"precision": precision, "compile": compiled})
+        chosen = Namespace(**vars(options) | {"precision": precision, "compile": compiled, "graphs": graphs})
         optimizer = build_optimizer(trainee, options.lr, options.weight_decay)
         average = WeightAverage(trainee.network, options.ema_decay)
         steps[name] = train_v2.build_step(trainee, copy.deepcopy(teacher), optimizer, average, device, chosen)
@@ -48,7 +55,7 @@ def compare_steps(steps: dict[str, TrainingStep], batch: Batch, rounds: int, dev
     """A row for each step: pictures a second, how many times as fast as the plain one, peak memory, share by phase."""
     generator = torch.Generator().manual_seed(0)
     runs = {name: partial(run_step, step, batch, generator, device) for name, step in steps.items()}
-    times = take_turns(runs, rounds)
+    times = take_turns(runs, rounds, warmup=3)  # a replayed step is recorded by the second
     rows = []
     for name, step in steps.items():
         step.model.train()
@@ -56,10 +63,25 @@ def compare_steps(steps: dict[str, TrainingStep], batch: Batch, rounds: int, dev
             "step": name, "batch size": len(batch.images), "image size": batch.images.shape[-1],
             "device": str(device), "threads": torch.get_num_threads(), "rounds": rounds,
             **pictures_per_second(times[name], len(batch.images)), **times_as_fast(times[PLAIN], times[name]),
-            "peak memory, MB": peak_megabytes(runs[name], device),
+            "peak memory, MB": peak_megabytes(runs[name], device), **device_load(runs[name], device),
         }
-        rows.append(row | {f"{phase}, ms": passed for phase, passed in phase_times(step, runs[name], rounds).items()})
+        if not name.endswith(GRAPHS):  # a replayed step has no phases
+            row |= {f"{phase}, ms": passed for phase, passed in phase_times(step, runs[name], rounds).items()}
+        rows.append(row)
     return rows
+
+
+def device_load(run: Callable[[], None], device: torch.device) -> Row:
+    """Kernels that a run starts on a GPU, and the share of its time in which the GPU computes; nothing for a CPU."""
+    if device.type != "cuda":
+        return {}
+    with profile(activities=[ProfilerActivity.CUDA]) as trace:
+        start = time.perf_counter()
+        run()
+        microseconds = 1e6 * (time.perf_counter() - start)
+    kernels = [event for event in trace.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    busy = sum(event.self_device_time_total for event in kernels)
+    return {"kernels": len(kernels), "busy share": busy / microseconds}
 
 
 def run_step(step: TrainingStep, batch: Batch, generator: torch.Generator, device: torch.device) -> None:
@@ -111,7 +133,8 @@ class Stopwatch:
 def step_table(rows: list[Row]) -> list[Row]:
     """For the eye: speed and memory of each step."""
     return for_the_eye(
-        rows, "step", "pictures/s", "quartiles", "times as fast", "ratio quartiles", "peak memory, MB"
+        rows, "step", "pictures/s", "quartiles", "times as fast", "ratio quartiles", "peak memory, MB",
+        *(column for column in ("kernels", "busy share") if column in rows[0]),
     )
 
 
@@ -120,7 +143,7 @@ def phase_table(rows: list[Row]) -> list[Row]:
     table = []
     for phase in PHASES:
         row: Row = {"phase": phase}
-        for step in rows:
+        for step in (row for row in rows if f"{phase}, ms" in row):
             total = sum(step[f"{name}, ms"] for name in PHASES)
             row[f"{step['step']}, ms"] = step[f"{phase}, ms"]
             row[f"{step['step']}, share"] = step[f"{phase}, ms"] / total
