@@ -49,7 +49,7 @@ from training.log import TrainingLog
 from training.optimizer import build_optimizer, set_learning_rate
 from training.run_folder import hold_folder, write_missing
 from training.schedule import dropblock_probability, learning_rate, mixes_pictures
-from training.step import TrainingStep, choose_precision, compile_networks
+from training.step import TrainingStep, choose_precision, compile_networks, compiles
 from training.trainee import Trainee
 from utils import distributed
 from utils.errors import UserError, run_script
@@ -152,7 +152,8 @@ def train(options: Namespace) -> None:
         distributed.share_start(trainee)
         optimizer = build_optimizer(trainee, options.lr, options.weight_decay)
         average = WeightAverage(network, options.ema_decay)
-        step = build_step(trainee, teacher, optimizer, average, device, options)
+        steps = options.epochs * len(sampler)
+        step = build_step(trainee, teacher, optimizer, average, device, options, steps)
         epochs_done, best_ap = resume(step, options) if options.resume_net else (0, -1.0)
         train_epochs(step, loader, sampler, range(epochs_done, options.epochs), best_ap, validation_set, options)
     distributed.leave()
@@ -276,12 +277,14 @@ def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
     return network, teacher
 
 
-def build_step(trainee, teacher, optimizer, average, device, options) -> TrainingStep:
-    """The step of a run; the teacher goes to the device, both networks are compiled where asked for."""
+def build_step(trainee, teacher, optimizer, average, device, options, steps: int = 0) -> TrainingStep:
+    """The step of a run of so many; the teacher goes to the device, both networks are compiled where that pays."""
     if teacher is not None:
         teacher.to(device, memory_format=torch.channels_last).eval()
-    if options.compile and (reason := compile_networks(trainee, teacher, device)):
-        distributed.say(f"note: trained without torch.compile, which does not work here: {reason}")
+    if compiles(options.compile, steps, device):
+        reason = compile_networks(trainee, teacher, device)
+        distributed.say(f"note: trained without torch.compile, which does not work here: {reason}" if reason else
+                        f"{steps:,} steps: torch.compile takes the first minutes (--compile off: not)")
     replays = device.type == "cuda" and options.graphs == "auto"
     return (GraphedStep if replays else TrainingStep)(
         model=trainee,

@@ -28,15 +28,15 @@ GRAPHS = ", graphs"
 
 
 def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingStep]:
-    """The plain step, ours in float32 and bfloat16, and with options.compile that compiled, all from the same weights.
+    """The plain step, ours in float32 and bfloat16, and with --compile on that compiled, all from the same weights.
 
     On a GPU those in bfloat16 as CUDA graphs too. options: those of train_v2.py.
     """
     torch.manual_seed(options.seed)
     network, teacher = train_v2.build_networks(options)
-    settings = {"float32": ("float32", False, "off"), "bfloat16": ("bfloat16", False, "off")}
-    if options.compile:
-        settings["bfloat16, compiled"] = ("bfloat16", True, "off")
+    settings = {"float32": ("float32", "off", "off"), "bfloat16": ("bfloat16", "off", "off")}
+    if options.compile == "on":
+        settings["bfloat16, compiled"] = ("bfloat16", "on", "off")
     if device.type == "cuda":
         bfloat16 = {name: chosen for name, chosen in settings.items() if chosen[0] == "bfloat16"}
         settings |= {f"{name}{GRAPHS}": (*chosen[:2], "auto") for name, chosen in bfloat16.items()}

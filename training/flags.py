@@ -52,7 +52,8 @@ def parse_args(description: str | None = None, arguments: list[str] | None = Non
 
     add("--precision", choices=("float32", "bfloat16"),
         help="of the networks (default: bfloat16 on a GPU that has it, else float32); losses are always float32")
-    add("--compile", action="store_true", help="torch.compile student and teacher, which takes minutes at the start")
+    add("--compile", nargs="?", choices=("auto", "on", "off"), const="on", default="auto",
+        help="torch.compile student and teacher, which takes minutes at the start; auto: in long runs on a GPU")
     add("--graphs", choices=("auto", "off"), default="auto", help="on a GPU, launch a step as CUDA graphs, or plainly")
     add("--gpu", default="0", help="GPU numbers such as 0 or 0,1; cpu (cpu,cpu: two processes) trains without")
     add("--num_workers", type=number(int, 0, 2**8), default=4, help="loader processes per GPU")

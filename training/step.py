@@ -22,6 +22,9 @@ from utils import distributed
 #: What a step goes through, as profilers and benchmark.py --train name it.
 PHASES = ("mixing", "assignment", "student", "teacher", "losses", "backward", "optimizer")
 
+#: Steps from which on a GPU torch.compile saves more than the minutes that it takes (docs/performance.md).
+COMPILED_STEPS = 20_000
+
 
 @dataclass
 class TrainingStep:
@@ -144,6 +147,11 @@ def choose_precision(name: str | None, device: torch.device) -> torch.dtype:
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
     computes = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if computes else torch.float32
+
+
+def compiles(choice: str, steps: int, device: torch.device) -> bool:
+    """Whether a run of so many steps compiles its networks: as told, or on a GPU where it pays."""
+    return choice == "on" or (choice == "auto" and device.type == "cuda" and steps >= COMPILED_STEPS)
 
 
 def compile_networks(student: nn.Module, teacher: nn.Module | None, device: torch.device) -> str | None:

@@ -36,7 +36,7 @@ def build_plain_step(trainee: Trainee, options: Namespace, device: torch.device)
     trainee.to(device)
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=options.lr, weight_decay=options.weight_decay)
     average = WeightAverage(trainee.network, options.ema_decay)
-    chosen = Namespace(**vars(options) | {"precision": "float32", "compile": False, "graphs": "off"})
+    chosen = Namespace(**vars(options) | {"precision": "float32", "compile": "off", "graphs": "off"})
     step = train_v2.build_step(trainee, teacher, optimizer, average, device, chosen)
     step.model = ChannelsFirst(trainee.to(memory_format=torch.contiguous_format))
     if teacher is not None:

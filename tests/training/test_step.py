@@ -18,7 +18,7 @@ from models import build_model, load_model
 from tests.helpers import CPU, ROOT
 from training.ema import WeightAverage
 from training.optimizer import build_optimizer
-from training.step import TrainingStep, compile_networks
+from training.step import COMPILED_STEPS, TrainingStep, compile_networks, compiles
 from training.trainee import Trainee
 
 
@@ -86,6 +86,12 @@ def test_compiled_networks_give_the_same_step(make_step, batch, monkeypatch):
         for name, value in steps[0][0].items():
             torch.testing.assert_close(steps[1][0][name], value, rtol=1e-4, atol=1e-5)
     assert list(compiled.model.state_dict()) == list(plain.model.state_dict())
+
+
+def test_long_runs_on_a_gpu_are_compiled():
+    gpu = torch.device("cuda")
+    assert compiles("auto", COMPILED_STEPS, gpu) and not compiles("auto", COMPILED_STEPS - 1, gpu)
+    assert not compiles("auto", 10**6, CPU) and compiles("on", 1, CPU) and not compiles("off", 10**6, gpu)
 
 
 def test_without_a_compiler_the_reason_is_one_line(monkeypatch):
