@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure what a student gains over its teacher, whether both see the same faces, and how fast training is.
 
-    python benchmark.py --teacher_model weights/FeatherNetB_se.pth --trained_model weights/v2/FeatherFaceV2_final.pth
+    python benchmark.py --teacher_model weights/FeatherNetB_se.pth --trained_model weights/FeatherFaceV2.pth
     python benchmark.py --teacher_model V1.pth --trained_model V2.pth --dataset_folder data/widerface/val
     python benchmark.py --evaluation_loop --trained_model V2.pth --dataset_folder data/widerface/val --pictures 60
     python benchmark.py --train --training_dataset data/widerface/train/label.txt --teacher_model V1.pth --gpu cpu

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detection.protocols import PROTOCOLS
+from detection.shipped import SHIPPED
 from utils.arguments import ArgumentParser, number
 from utils.errors import run_script
 
@@ -33,7 +34,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("source", metavar="SOURCE", nargs="+", help="picture, folder, pattern, video or number of a webcam")
-    add("--trained_model", type=Path, default="./weights/v2/FeatherFaceV2_final.pth", help="checkpoint, .pth or .onnx")
+    add("--trained_model", type=Path, default=SHIPPED, help="checkpoint, .pth or .onnx")
     add("--save", type=Path, metavar="DIR", help="draw boxes, scores and landmarks into copies there")
     add("--json", type=file_of(".json"), metavar="FILE", help="a list with a record a face")
     add("--csv", type=file_of(".csv"), metavar="FILE", help="the same records as a table")

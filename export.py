@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Write a trained detector as a package to hand over: weights, an ONNX graph, and a page that says how to use them.
 
-    python export.py --trained_model weights/v2/FeatherFaceV2_final.pth
-    python export.py --trained_model weights/v2/FeatherFaceV2_final.pth --nms --confidence_threshold 0.5
-    python export.py --trained_model weights/v2/FeatherFaceV2_final.pth --int8 --dataset_folder data/widerface/val
+    python export.py --trained_model weights/FeatherFaceV2.pth
+    python export.py --trained_model weights/FeatherFaceV2.pth --nms --confidence_threshold 0.5
+    python export.py --trained_model weights/FeatherFaceV2.pth --int8 --dataset_folder data/widerface/val
 
 Writes to --output_folder, v1 in place of v2 for a V1 checkpoint:
 

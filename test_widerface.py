@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run checkpoints over a WIDER FACE folder, write their detections and print the AP table.
 
-    python test_widerface.py --trained_model weights/v2/FeatherFaceV2_final.pth
+    python test_widerface.py --trained_model weights/FeatherFaceV2.pth
     python test_widerface.py --trained_model teacher.pth student.pth --protocol vga
     python test_widerface.py --trained_model student.pth --protocol all
     python test_widerface.py --trained_model student.pth --split test --protocol multiscale

@@ -21,7 +21,7 @@ import math
 import time
 from argparse import Namespace
 from contextlib import nullcontext
-from os.path import isfile, lexists  # unlike those of pathlib, they take names of any length
+from os.path import isfile  # unlike that of pathlib, it takes names of any length
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data.augment import training_augmentations
-from data.download import FOLDER_HELP
 from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader, quotas
 from data.pictures import open_pictures
 from data.widerface import Record, read_labels
@@ -42,21 +41,26 @@ from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_backbone, load_model, load_weights
 from training.checkpoint import load_training_state, save_training_state
+from training.checks import IMAGENET_BACKBONE, check_files, share_batch
 from training.curves import plot_training
 from training.ema import WeightAverage
 from training.log import TrainingLog
 from training.optimizer import build_optimizer
-from training.run_folder import hold_folder, write_missing
+from training.run_folder import (
+    CURVES,
+    LOG,
+    checkpoint_path,
+    due_checkpoints,
+    hold_folder,
+    is_due,
+    newest_checkpoint,
+    write_missing,
+)
 from training.schedule import dropblock_probability, learning_rate, mixes_pictures
 from training.step import TrainingStep, choose_precision, compile_networks
 from training.trainee import Trainee
 from utils import distributed
 from utils.errors import UserError, run_script
-
-#: What a run writes beside its checkpoints.
-LOG, CURVES = "training_log.csv", "training_curves.png"
-
-IMAGENET_BACKBONE = Path("weights/mobilenetV1X0.25_pretrain.tar")
 
 
 def settle(options: Namespace) -> None:
@@ -80,40 +84,6 @@ def settle(options: Namespace) -> None:
         raise UserError("--init_backbone teacher needs a teacher: pass --teacher_model or another --init_backbone")
 
 
-def check_files(options: Namespace) -> None:
-    """Stop, before anything is loaded, where the run lacks a file or would overwrite one."""
-    missing = []
-    for path in options.training_dataset:
-        if not isfile(path):
-            missing.append(f"no training set at {path}\n{FOLDER_HELP}")
-    if options.teacher_model != "none" and not isfile(options.teacher_model):
-        missing.append(f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there "
-                       "(https://github.com/dohun-mat/FeatherFace), train one with --model v1 --teacher_model none "
-                       "--save_folder weights/v1/, or pass --teacher_model none")
-    if options.init_weights is not None and not isfile(options.init_weights):
-        missing.append(f"no checkpoint at {options.init_weights}: --init_weights takes one of the network to train")
-    if options.init_backbone == "imagenet" and not isfile(IMAGENET_BACKBONE):
-        missing.append(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put it there, or pass --init_backbone none")
-    if missing:
-        raise UserError("\n".join(missing))
-    last = checkpoint_path(options, "last")
-    if options.resume_net is None and lexists(last):
-        raise UserError(f"{last} is of an earlier run: go on with --resume_net {last}, or choose another --save_folder")
-
-
-def share_batch(options: Namespace) -> None:
-    """Choose the devices; stop where one is not there or the batch cannot be shared equally."""
-    options.devices = distributed.parse_devices(options.gpu)
-    processes = max(distributed.launched_processes(), len(options.devices))
-    if options.batch_size % (processes * options.accumulate):
-        raise UserError(f"--batch_size {options.batch_size} cannot be split into {processes} processes x "
-                        f"{options.accumulate} parts: make it a multiple of {processes * options.accumulate}")
-
-
-def checkpoint_path(options: Namespace, name: str) -> Path:
-    return options.save_folder / f"FeatherFace{options.model.upper()}_{name}.pth"
-
-
 def main() -> None:
     options = parse_args(__doc__)
     settle(options)
@@ -130,8 +100,7 @@ def main() -> None:
 
 def how_to_go_on(options: Namespace) -> str:
     """What a person does after a run has stopped before its end."""
-    last = checkpoint_path(options, "last")
-    start = last if isfile(last) else options.resume_net
+    start = newest_checkpoint(options.save_folder) or options.resume_net
     return f"go on with the same flags and --resume_net {start}" if start else "no epoch was done, start it again"
 
 
@@ -175,7 +144,7 @@ def resume(step: TrainingStep, options: Namespace) -> tuple[int, float]:
             distributed.say(log.note)
         rows = log.rows
         is_best = bool(rows) and rows[-1]["epoch"] == epochs_done and rows[-1].get("ap_mean") == best_ap
-        names = due_checkpoints(epochs_done - 1, options) + ["best"] * is_best
+        names = due_checkpoints(epochs_done - 1, options) + ["best"] * is_best + ["last"]
         written = write_missing(source, [checkpoint_path(options, name) for name in names])
         for path in written:
             distributed.say(f"note: {path} was missing, it is written from {source}")
@@ -224,17 +193,6 @@ def find_validation_set(options: Namespace) -> ValidationSet | None:
     distributed.say(f"no AP while training and no {checkpoint_path(options, 'best').name}: " +
         (f"no validation set at {folder}" if options.eval_every else "--eval_every is 0"))
     return None
-
-
-def is_due(epoch: int, every: int, options: Namespace) -> bool:
-    """Whether something done each `every` epochs is done after this one; always after the last."""
-    return (epoch + 1) % every == 0 or epoch + 1 == options.epochs
-
-
-def due_checkpoints(epoch: int, options: Namespace) -> list[str]:
-    """Names of the checkpoints to write after an epoch, apart from the best and the last."""
-    names = [f"epoch_{epoch + 1}"] if (epoch + 1) % options.save_every == 0 else []
-    return [*names, "final"] if epoch + 1 == options.epochs else names
 
 
 def read_training_sets(paths: list[Path]) -> tuple[list[Record], list[int]]:

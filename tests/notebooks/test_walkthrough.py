@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import train_v2
 from notebooks import walkthrough
 from tests.helpers import ROOT
 from training.flags import parse_args
+from training.run_folder import checkpoint_path
 from utils.commands import flags
 
 NOTEBOOK = ROOT / "notebooks" / "03_train_evaluate_featherface_v2.ipynb"
@@ -45,10 +45,10 @@ def test_its_settings_are_flags_of_the_training(mode, epochs):
     config = walkthrough.settings(mode)
     options = parse_args(arguments=flags(config["training"]))
     assert options.epochs == epochs and options.alpha == 0.7 and options.temperature == 4
-    assert str(train_v2.checkpoint_path(options, "final")) == config["student"]
+    assert str(checkpoint_path(options, "final")) == config["student"]
     if mode == "demo":
         teacher = parse_args(arguments=flags(config["teacher_training"]))
-        assert str(train_v2.checkpoint_path(teacher, "final")) == config["teacher"]
+        assert str(checkpoint_path(teacher, "final")) == config["teacher"]
     if mode == "full":
         defaults = vars(parse_args(arguments=[]))
         assert Path(options.teacher_model) == Path(defaults["teacher_model"])

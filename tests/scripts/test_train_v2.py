@@ -13,6 +13,7 @@ import train_v2
 from models import MODELS, load_model
 from models.featherface_v2 import FeatherFaceV2
 from tests.helpers import ROOT, call, exit_code
+from training.checks import check_files
 from training.flags import parse_args
 from training.log import read_log
 from utils import distributed
@@ -117,7 +118,7 @@ def test_two_processes_end_with_the_weights_of_one(flags, tmp_path):
         folder = tmp_path / gpu
         options = parse_args(arguments=[*flags, *off, "--save_folder", str(folder)])
         train_v2.settle(options)
-        train_v2.check_files(options)
+        check_files(options)
         options.devices = distributed.parse_devices(gpu)
         distributed.launch(train_frozen, options, len(options.devices))
         results.append(read_checkpoint(folder / "FeatherFaceV2_final.pth")["model"])
