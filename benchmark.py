@@ -62,13 +62,13 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--protocol", choices=list(PROTOCOLS), default="original", help="sizes at which both look for faces")
     add("--face_threshold", type=number(float, 0.02, 1), default=0.5, help="lowest score of what counts as a face")
     add("--table", type=Path, help="table.json of test_widerface.py, for the AP in the figure")
-    add("--gpu", default="cpu", help="of --evaluation_loop: GPU number or cpu")
+    add("--gpu", default="auto", help="of --evaluation_loop: GPU number, cpu, or auto: GPU 0, else the CPU")
     options = parser.parse_args(arguments)
     if options.evaluation_loop and options.dataset_folder is None:
         parser.error("argument --evaluation_loop: it needs the pictures of --dataset_folder")
     if not options.evaluation_loop and options.teacher_model is None:
         parser.error("argument --teacher_model: give the checkpoint to compare with, or --evaluation_loop")
-    if not options.evaluation_loop and options.gpu != "cpu":
+    if not options.evaluation_loop and options.gpu not in ("auto", "cpu"):
         parser.error("argument --gpu: detectors are compared on the CPU; only --evaluation_loop runs on a GPU")
     if options.rounds is None:
         options.rounds = 3 if options.evaluation_loop else 20

@@ -46,7 +46,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
              "and takes parts of near faces for faces")
     add("--confidence_threshold", type=number(float, 0, 1), default=0.5, help="faces have a higher score")
     add("--nms_threshold", type=number(float, 0, 1), default=0.4)
-    add("--gpu", default=None, help="GPU number or cpu (default: GPU 0 where there is one)")
+    add("--gpu", default="auto", help="GPU number, cpu, or auto: GPU 0, else the CPU")
     add("--cpu", action="store_true", help="the same as --gpu cpu")
     options = parser.parse_args(arguments)
     if options.blur and not (options.save or options.show):

@@ -67,7 +67,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--top_k", type=number(int, 1), default=5000, help="candidates before suppression")
     add("--nms_threshold", type=number(float, 0, 1), default=0.4)
     add("--keep_top_k", type=number(int, 1), default=750, help="detections kept of a picture")
-    add("--gpu", default=None, help="GPU number or cpu (default: GPU 0 where there is one)")
+    add("--gpu", default="auto", help="GPU number, cpu, or auto: GPU 0, else the CPU")
     add("--cpu", action="store_true", help="the same as --gpu cpu")
     add("--num_workers", type=number(int, 0), default=2, help="processes that read pictures ahead")
     add("--by", choices=("size", "event"), help="print AP by height of the faces, or of the hard faces by event, too")

@@ -27,5 +27,4 @@ exec python train_v2.py \
     --dropblock_prob 0.1 \
     --dropblock_size 3 \
     --num_workers 4 \
-    --gpu 0 \
     "$@"

@@ -53,7 +53,7 @@ def parse_args(description: str | None = None, arguments: list[str] | None = Non
     add("--precision", choices=("float32", "bfloat16"),
         help="of the networks (default: bfloat16 on a GPU that has it, else float32); losses are always float32")
     add("--compile", action="store_true", help="torch.compile student and teacher, which takes minutes at the start")
-    add("--gpu", default="0", help="GPU numbers such as 0 or 0,1; cpu (cpu,cpu: two processes) trains without")
+    add("--gpu", default="auto", help="auto (GPU 0, else the CPU), numbers such as 0,1, cpu, or cpu,cpu: two processes")
     add("--num_workers", type=number(int, 0, 2**8), default=4, help="loader processes per GPU")
     add("--cache", choices=CACHES, default="none", help="keep all pictures, decoded, in main memory or on the device")
     add("--seed", type=number(int, 0, 2**63 - 1), default=0)
