@@ -21,6 +21,8 @@ python demo.py
 exit /b %ERRORLEVEL%
 
 :train
+rem A run that goes on has its own recipe.
+echo %* | findstr /c:"--resume_net" /c:"--resume-net" > nul && goto resume
 python train_v2.py ^
     --training_dataset ./data/widerface/train/label.txt ^
     --teacher_model ./weights/FeatherNetB_se.pth ^
@@ -39,4 +41,8 @@ python train_v2.py ^
     --dropblock_size 3 ^
     --num_workers 4 ^
     %*
+exit /b %ERRORLEVEL%
+
+:resume
+python train_v2.py %*
 exit /b %ERRORLEVEL%

@@ -21,7 +21,6 @@ import math
 import time
 from argparse import Namespace
 from contextlib import nullcontext
-from os.path import isfile  # unlike that of pathlib, it takes names of any length
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +39,13 @@ from layers.anchors import STRIDES, make_anchors
 from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_backbone, load_model, load_weights
-from training.checkpoint import load_training_state, save_training_state
+from training.checkpoint import save_training_state
 from training.checks import IMAGENET_BACKBONE, check_files, share_batch
 from training.curves import plot_training
 from training.ema import WeightAverage
 from training.log import TrainingLog
 from training.optimizer import build_optimizer
+from training.resuming import earlier_flags, flags_given_again, resume
 from training.run_folder import (
     CURVES,
     LOG,
@@ -54,7 +54,6 @@ from training.run_folder import (
     hold_folder,
     is_due,
     newest_checkpoint,
-    write_missing,
 )
 from training.schedule import dropblock_probability, learning_rate, mixes_pictures
 from training.step import TrainingStep, choose_precision, compile_networks
@@ -78,6 +77,8 @@ def settle(options: Namespace) -> None:
     if shares and len(shares) != len(options.training_dataset):
         raise UserError(f"argument --dataset_shares: {len(shares)} shares of {len(options.training_dataset)} training "
                         "sets, give one each")
+    if options.resume_net is not None:  # where the run began is no matter any more
+        options.init_weights, options.init_backbone = None, "none"
     if options.init_backbone is None:
         options.init_backbone = "none" if options.teacher_model == "none" else "teacher"
     if options.init_backbone == "teacher" and options.teacher_model == "none":
@@ -86,6 +87,11 @@ def settle(options: Namespace) -> None:
 
 def main() -> None:
     options = parse_args(__doc__)
+    if options.resume_net is not None:
+        earlier = earlier_flags(options.resume_net)
+        options = parse_args(__doc__, earlier=earlier)
+        for flag in flags_given_again(earlier, options):
+            distributed.say(f"note: given again, {flag}")
     settle(options)
     check_files(options)
     share_batch(options)
@@ -101,7 +107,7 @@ def main() -> None:
 def how_to_go_on(options: Namespace) -> str:
     """What a person does after a run has stopped before its end."""
     start = newest_checkpoint(options.save_folder) or options.resume_net
-    return f"go on with the same flags and --resume_net {start}" if start else "no epoch was done, start it again"
+    return f"go on with python train_v2.py --resume_net {start}" if start else "no epoch was done, start it again"
 
 
 def train(options: Namespace) -> None:
@@ -124,33 +130,6 @@ def train(options: Namespace) -> None:
         epochs_done, best_ap = resume(step, options) if options.resume_net else (0, -1.0)
         train_epochs(step, loader, sampler, range(epochs_done, options.epochs), best_ap, validation_set, options)
     distributed.leave()
-
-
-def resume(step: TrainingStep, options: Namespace) -> tuple[int, float]:
-    """Put the run back to its checkpoint; returns the epochs done and the best AP.
-
-    A run that was killed just after an epoch gets the checkpoints of that epoch that it lacks; UserError where the
-    last epoch was done and nothing is missing.
-    """
-    source = options.resume_net
-    epochs_done, best_ap, changed = load_training_state(source, step.model, step.optimizer, step.average, options)
-    if changed:
-        distributed.say(f"note: {source} was trained with other flags: {' '.join(changed)}")
-    if distributed.is_main():
-        if isfile(source.parent / LOG):  # else a run that goes on in another folder would lose its log
-            write_missing(source.parent / LOG, [options.save_folder / LOG])
-        log = TrainingLog(options.save_folder / LOG, epochs_done)
-        if log.note:
-            distributed.say(log.note)
-        rows = log.rows
-        is_best = bool(rows) and rows[-1]["epoch"] == epochs_done and rows[-1].get("ap_mean") == best_ap
-        names = due_checkpoints(epochs_done - 1, options) + ["best"] * is_best + ["last"]
-        written = write_missing(source, [checkpoint_path(options, name) for name in names])
-        for path in written:
-            distributed.say(f"note: {path} was missing, it is written from {source}")
-        if epochs_done >= options.epochs and not written:
-            raise UserError(f"{source} has done {epochs_done} epochs: raise --epochs to go on")
-    return epochs_done, best_ap
 
 
 def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options) -> None:

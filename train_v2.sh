@@ -9,6 +9,11 @@ source ./environment.sh
 if [ "${1:-}" = "--demo" ]; then
     exec python demo.py "${@:2}"
 fi
+for word in "$@"; do
+    case $word in  # a run that goes on has its own recipe
+        --resume_net* | --resume-net*) exec python train_v2.py "$@" ;;
+    esac
+done
 
 exec python train_v2.py \
     --training_dataset ./data/widerface/train/label.txt \

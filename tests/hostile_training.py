@@ -154,7 +154,7 @@ def state_case(folder: Path, name: str, state: dict) -> Case:
     def read() -> object:
         trainee = Trainee(build_model("v2"), None)
         average = WeightAverage(trainee.network, 0.9)
-        return load_training_state(path, trainee, build_optimizer(trainee, 1e-3, 0), average, parse_args(arguments=[]))
+        return load_training_state(path, trainee, build_optimizer(trainee, 1e-3, 0), average)
 
     return Case("training state", name, read, None)
 

@@ -43,7 +43,7 @@ def train(flags: list[str]) -> None:
             temporary.write_text(f"{len(rows)} rows of {terms}")
 
     with mock.patch("train_v2.measure_ap", rising_ap), mock.patch("train_v2.plot_training", plain_curves), \
-            mock.patch("train_v2.parse_args", lambda _: parse_args(arguments=flags)), \
+            mock.patch("train_v2.parse_args", lambda _, earlier=None: parse_args(None, flags, earlier)), \
             mock.patch("os.fsync"):  # against power cuts, and slow; nothing here is one
         train_v2.main()
 

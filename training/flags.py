@@ -1,6 +1,7 @@
 """The flags of train_v2.py: the one place of every default of the recipe. Nothing here imports PyTorch."""
 
-from argparse import Namespace
+import sys
+from argparse import BooleanOptionalAction, Namespace
 from pathlib import Path
 
 from data.augment import CROP_SCALES
@@ -11,7 +12,15 @@ from utils.arguments import ArgumentParser, number
 MOST = 10**6
 
 
-def parse_args(description: str | None = None, arguments: list[str] | None = None) -> Namespace:
+def parse_args(
+    description: str | None = None, arguments: list[str] | None = None, earlier: list[str] | None = None
+) -> Namespace:
+    """The flags of a command line (default: that of the process); `earlier` ones hold where it is silent."""
+    return flag_parser(description).parse_args([*(earlier or ()), *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def flag_parser(description: str | None = None) -> ArgumentParser:
+    """The flags with their defaults, none of which is needed."""
     parser = ArgumentParser(description=description)
     add = parser.add_argument
     add("--model", default="v2", help="network to train, by its name in models/__init__.py")
@@ -26,7 +35,7 @@ def parse_args(description: str | None = None, arguments: list[str] | None = Non
         help="where the backbone starts (default: teacher where there is one, else none)")
     add("--init_weights", type=Path, help="checkpoint of the same network to train further, in place of init_backbone")
     add("--save_folder", type=Path, default="./weights/v2/", help="for checkpoints, log and curves")
-    add("--resume_net", type=Path, help="checkpoint of this script to go on from")
+    add("--resume_net", type=Path, help="checkpoint of a run to go on from, with its flags and folder")
 
     add("--epochs", type=number(int, 1, MOST), default=400)
     add("--batch_size", type=number(int, 1, 2**16), default=32, help="pictures per optimiser step, over all GPUs")
@@ -52,7 +61,8 @@ def parse_args(description: str | None = None, arguments: list[str] | None = Non
 
     add("--precision", choices=("float32", "bfloat16"),
         help="of the networks (default: bfloat16 on a GPU that has it, else float32); losses are always float32")
-    add("--compile", action="store_true", help="torch.compile student and teacher, which takes minutes at the start")
+    add("--compile", action=BooleanOptionalAction, default=False,
+        help="torch.compile student and teacher, which takes minutes at the start")
     add("--gpu", default="auto", help="auto (GPU 0, else the CPU), numbers such as 0,1, cpu, or cpu,cpu: two processes")
     add("--num_workers", type=number(int, 0, 2**8), default=4, help="loader processes per GPU")
     add("--cache", choices=CACHES, default="none", help="keep all pictures, decoded, in main memory or on the device")
@@ -61,4 +71,4 @@ def parse_args(description: str | None = None, arguments: list[str] | None = Non
     add("--eval_protocol", default="vga", help="how pictures are scaled for that AP, as in test_widerface.py")
     add("--save_every", type=number(int, 1, MOST), default=10, help="epochs between numbered checkpoints")
     add("--print_freq", type=number(int, 1, MOST), default=20, help="steps between updates of the losses shown")
-    return parser.parse_args(arguments)
+    return parser

@@ -43,7 +43,7 @@ def parse_devices(text: str) -> list[torch.device]:
 def _choose() -> torch.device:
     """GPU 0 or the CPU; said once, whatever the number of processes, and not among results."""
     has_gpu = torch.cuda.is_available()
-    if os.environ.get("RANK", "0") == "0":
+    if is_main():
         told = f"on GPU 0, {torch.cuda.get_device_name(0)}" if has_gpu else "no GPU here, on the CPU"
         print(told, file=sys.stderr, flush=True)
     return torch.device("cuda", 0) if has_gpu else torch.device("cpu")
@@ -145,7 +145,8 @@ def leave() -> None:
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+    """The number of this process, also before it has joined the others."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", 0))
 
 
 def world_size() -> int:

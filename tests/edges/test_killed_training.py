@@ -176,7 +176,7 @@ def test_ctrl_c_of_a_real_run_is_one_line_and_130(labels, tmp_path):
     run.send_signal(signal.SIGINT)
     told = run.communicate(timeout=60)[1]
     assert run.returncode == 130 and "Traceback" not in told
-    assert re.fullmatch("stopped: go on .*--resume_net .*_last.pth", told.splitlines()[-1])
+    assert re.fullmatch("stopped: go on with python train_v2.py --resume_net .*_last.pth", told.splitlines()[-1])
 
 
 # Logs that other programs saved
