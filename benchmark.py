@@ -26,6 +26,11 @@ the loader alone by number of processes against the usual loader, the step alone
 each of its phases and peak memory, and both together. --profile FILE.json writes a trace.
 """
 
+from utils.errors import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly()
+
 from argparse import Namespace
 from pathlib import Path
 

@@ -18,6 +18,11 @@ lower threshold misses fewer, and look at the result before you publish it.
 What cannot be read is named at the end and skipped; the exit code is then 1.
 """
 
+from utils.errors import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly()
+
 import argparse
 import os
 from argparse import Namespace

@@ -20,6 +20,11 @@ The graph is compared with PyTorch on pictures of four sizes, every anchor. A di
 score is an error, and then no file is written. --int8 prints the AP on the validation pictures before and after.
 """
 
+from utils.errors import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly()
+
 import statistics
 import time
 from argparse import Namespace

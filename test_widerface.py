@@ -17,6 +17,11 @@ Protocols: original keeps every picture's size; vga scales its longer side to 64
 longer side at most to 2150; multiscale looks at five sizes and their mirror images and lets the boxes vote.
 """
 
+from utils.errors import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly()
+
 import argparse
 import statistics
 import time

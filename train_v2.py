@@ -12,10 +12,15 @@ Writes to --save_folder: FeatherFaceV2_epoch_10.pth, _20 ..., _last, _best, _fin
 training_curves.png. Resuming after any epoch gives the weights of the run that was never stopped.
 """
 
-from training.flags import parse_args
+from utils.errors import stop_quietly
 
 if __name__ == "__main__":
-    parse_args(__doc__)  # before PyTorch is imported: --help and mistaken flags are answered at once
+    stop_quietly()
+
+from training.flags import first_words, parse_args
+
+if __name__ == "__main__":
+    first_words(parse_args(__doc__))  # before PyTorch is imported: --help and mistaken flags are answered at once
 
 import math
 import time
@@ -26,7 +31,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from data.augment import training_augmentations
 from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader, quotas
@@ -45,6 +49,7 @@ from training.curves import plot_training
 from training.ema import WeightAverage
 from training.log import TrainingLog
 from training.optimizer import build_optimizer
+from training.progress import last_words, show_progress
 from training.resuming import earlier_flags, flags_given_again, resume
 from training.run_folder import (
     CURVES,
@@ -139,10 +144,10 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options
     """
     folder, device, steps = options.save_folder, step.anchors.device, len(sampler)
     log = TrainingLog(folder / LOG, epochs.start) if distributed.is_main() else None
-    done = {"total": options.epochs * steps, "initial": epochs.start * steps}
-    with tqdm(**done, disable=not distributed.is_main()) as progress:
+    with show_progress(options.epochs * steps, epochs.start * steps) as progress:
         for epoch in epochs:
             sampler.set_epoch(epoch)
+            progress.set_description(f"epoch {epoch + 1}/{options.epochs}")
             row = train_one_epoch(step, loader, epoch, options, progress)
             if not distributed.is_main():
                 continue
@@ -158,6 +163,8 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options
             for path in (checkpoint_path(options, name) for name in [*names, "last"]):
                 save_training_state(path, step.model, step.optimizer, step.average, epoch + 1, best_ap, options)
             progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    if log is not None:
+        distributed.say(last_words(log.rows, options))
 
 
 def find_validation_set(options: Namespace) -> ValidationSet | None:
@@ -263,7 +270,7 @@ def train_one_epoch(step, loader, epoch, options, progress) -> dict:
         progress.update()
         if (index + 1) % options.print_freq == 0 or index + 1 == steps:
             means = read_means(sums, index + 1, criterion)
-            progress.set_postfix(epoch=epoch + 1, loss=f"{means['total']:.3f}", lr=f"{rate:.1e}")
+            progress.set_postfix(loss=f"{means['total']:.3f}", lr=f"{rate:.1e}")
 
     for path in sorted(unreadable):
         progress.write(f"warning: cannot read {path}, trained on an empty picture instead")

@@ -1,5 +1,6 @@
 """The flags of train_v2.py: the one place of every default of the recipe. Nothing here imports PyTorch."""
 
+import os
 import sys
 from argparse import BooleanOptionalAction, Namespace
 from pathlib import Path
@@ -17,6 +18,14 @@ def parse_args(
 ) -> Namespace:
     """The flags of a command line (default: that of the process); `earlier` ones hold where it is silent."""
     return flag_parser(description).parse_args([*(earlier or ()), *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def first_words(options: Namespace) -> None:
+    """Say what begins, before the seconds that PyTorch takes to load; once, whatever the number of processes."""
+    if os.environ.get("RANK", "0") == "0":
+        start = f"a run goes on from {options.resume_net}" if options.resume_net else \
+            f"{options.epochs} epochs of {options.model}, to be written to {options.save_folder}"
+        print(f"{start}; loading PyTorch ...", flush=True)
 
 
 def flag_parser(description: str | None = None) -> ArgumentParser:
