@@ -8,8 +8,9 @@
     python train_v2.py --model v1 --teacher_model none --save_folder weights/v1/    # train a teacher
     python train_v2.py --gpu cpu,cpu --image_size 256             # without a GPU, two processes of half the cores each
 
-Writes to --save_folder: FeatherFaceV2_epoch_10.pth, _20 ..., _last, _best, _final, training_log.csv and
-training_curves.png. Resuming after any epoch gives the weights of the run that was never stopped.
+Writes to --save_folder: FeatherFaceV2_epoch_10.pth, _20 ..., _last, _best, _final, training_log.csv,
+training_curves.png and training_batch.jpg, its first pictures with their labels. Resuming after any epoch gives the
+weights of the run that was never stopped.
 """
 
 from utils.errors import stop_quietly
@@ -36,6 +37,7 @@ from data.augment import training_augmentations
 from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader, quotas
 from data.pictures import open_pictures
 from data.widerface import Record, read_labels
+from detection.drawing import contact_sheet, draw_targets
 from detection.fold import fold_norms
 from detection.protocols import PROTOCOLS
 from detection.validation import ValidationSet, measure_ap, open_validation_set
@@ -52,6 +54,7 @@ from training.optimizer import build_optimizer
 from training.progress import last_words, show_progress
 from training.resuming import earlier_flags, flags_given_again, resume
 from training.run_folder import (
+    BATCH,
     CURVES,
     LOG,
     checkpoint_path,
@@ -65,6 +68,9 @@ from training.step import TrainingStep, choose_precision, compile_networks
 from training.trainee import Trainee
 from utils import distributed
 from utils.errors import UserError, run_script
+
+#: Most pictures of the first batch that are drawn, and the pixels of a side of each.
+DRAWN_PICTURES, DRAWN_SIDE = 16, 480
 
 
 def settle(options: Namespace) -> None:
@@ -119,7 +125,7 @@ def train(options: Namespace) -> None:
     """The whole run, as one process of one or of several. What lives as long as the run is built here."""
     device = distributed.join(options.devices)
     written = [checkpoint_path(options, name) for name in ("last", "best", "final", f"epoch_{options.epochs}")]
-    written += [options.save_folder / name for name in (LOG, CURVES)]
+    written += [options.save_folder / name for name in (LOG, CURVES, BATCH)]
     with hold_folder(options.save_folder, written) if distributed.is_main() else nullcontext():
         records, sizes = read_training_sets(options.training_dataset)
         loader, sampler = build_loader(records, sizes, options, device)
@@ -144,6 +150,9 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options
     """
     folder, device, steps = options.save_folder, step.anchors.device, len(sampler)
     log = TrainingLog(folder / LOG, epochs.start) if distributed.is_main() else None
+    if log is not None and epochs:
+        sampler.set_epoch(epochs.start)
+        draw_first_batch(loader, folder / BATCH)
     with show_progress(options.epochs * steps, epochs.start * steps) as progress:
         for epoch in epochs:
             sampler.set_epoch(epoch)
@@ -165,6 +174,14 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options
             progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
     if log is not None:
         distributed.say(last_words(log.rows, options))
+
+
+def draw_first_batch(loader: TrainingLoader, path: Path) -> None:
+    """A sheet of the first pictures as the networks get them, before MixUp and CutMix, with their labels."""
+    images, targets, _ = loader.preview(DRAWN_PICTURES)
+    pictures = draw_targets(images.permute(0, 2, 3, 1).cpu().numpy(), targets.to("cpu"), DRAWN_SIDE)
+    contact_sheet(pictures, path, columns=4, side=DRAWN_SIDE)
+    distributed.say(f"the first pictures with their labels: {path}")
 
 
 def find_validation_set(options: Namespace) -> ValidationSet | None:

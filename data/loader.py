@@ -249,13 +249,22 @@ class TrainingLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         for loaded in self.loaded:
-            if loaded.images is None:
-                images = self._pictures.show(loaded.cuts, self._side)
-            else:
-                images = loaded.images.to(self._device, non_blocking=True)
-            blend(images, loaded.masks)
-            colours = loaded.colours.to(self._device, non_blocking=True)
-            yield Batch(recolour(images, colours), loaded.targets.to(self._device), loaded.unreadable)
+            yield self._finish(loaded)
+
+    def preview(self, pictures: int) -> Batch:
+        """The first pictures of the epoch's first batch, by this process; what is iterated over stays the same."""
+        _, keys = next(iter(self.loaded.sampler))
+        return self._finish(self.loaded.dataset.dataset[keys[:pictures]])
+
+    def _finish(self, loaded: LoadedBatch) -> Batch:
+        """What is left to do on the device."""
+        if loaded.images is None:
+            images = self._pictures.show(loaded.cuts, self._side)
+        else:
+            images = loaded.images.to(self._device, non_blocking=True)
+        blend(images, loaded.masks)
+        colours = loaded.colours.to(self._device, non_blocking=True)
+        return Batch(recolour(images, colours), loaded.targets.to(self._device), loaded.unreadable)
 
 
 class _Turns(Sampler):

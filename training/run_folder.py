@@ -13,7 +13,7 @@ from utils.files import atomic_path, check_folder_is_writable
 from utils.locks import folder_lock
 
 #: What a run writes beside its checkpoints.
-LOG, CURVES = "training_log.csv", "training_curves.png"
+LOG, CURVES, BATCH = "training_log.csv", "training_curves.png", "training_batch.jpg"
 
 LOCK = ".training.lock"
 

@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_first_epoch(labels, tmp
 
 
 @pytest.mark.parametrize("name", ["FeatherFaceV2_last.pth", "FeatherFaceV2_final.pth", "training_log.csv",
-                                  "training_curves.png", LOCK])
+                                  "training_curves.png", "training_batch.jpg", LOCK])
 def test_a_folder_in_the_place_of_a_file_is_told_before_the_first_epoch(labels, tmp_path, name):
     (tmp_path / "run" / name).mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=re.escape(name)):
@@ -217,7 +217,7 @@ def test_a_log_that_is_still_whole_is_read(tmp_path, content):
 def test_a_run_goes_on_whatever_became_of_its_log(labels, unbroken, tmp_path, capsys):
     flags = tiny_flags(labels, tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
-        kill_at(patch, 5, before=False)  # the log of the second epoch is the first that it renames
+        kill_at(patch, 6, before=False)  # its picture, five files of the first epoch, the log of the second
         train(flags)
     log = tmp_path / "run" / "training_log.csv"
     log.write_text(log.read_text().replace(",", ";"))

@@ -40,7 +40,7 @@ def test_a_run_leaves_the_promised_files(flags, tmp_path):
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
     assert names == {f"FeatherFaceV2_{name}.pth" for name in ("epoch_2", "epoch_4", "last", "best", "final")} | {
-        "training_log.csv", "training_curves.png"}
+        "training_log.csv", "training_curves.png", "training_batch.jpg"}
     rows = read_log(folder / "training_log.csv")
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     for name in ("total", "box", "class", "landmark", "kd_class", "kd_box", "kd_landmark", "feature", "learning_rate",
