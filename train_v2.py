@@ -149,7 +149,7 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options
     Whatever a kill leaves out is so written again.
     """
     folder, device, steps = options.save_folder, step.anchors.device, len(sampler)
-    log = TrainingLog(folder / LOG, epochs.start) if distributed.is_main() else None
+    log = TrainingLog(folder / LOG, epochs.start, options.tensorboard) if distributed.is_main() else None
     if log is not None and epochs:
         sampler.set_epoch(epochs.start)
         draw_first_batch(loader, folder / BATCH)

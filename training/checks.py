@@ -5,6 +5,7 @@ from os.path import isfile  # unlike that of pathlib, it takes names of any leng
 from pathlib import Path
 
 from data.download import FOLDER_HELP
+from training.log import import_tensorboard
 from training.run_folder import check_for_earlier_run
 from utils import distributed
 from utils.errors import UserError
@@ -28,6 +29,8 @@ def check_files(options: Namespace) -> None:
         missing.append(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put it there, or pass --init_backbone none")
     if missing:
         raise UserError("\n".join(missing))
+    if options.tensorboard:
+        import_tensorboard()
     check_for_earlier_run(options.save_folder, options.resume_net)
 
 

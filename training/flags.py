@@ -79,5 +79,7 @@ def flag_parser(description: str | None = None) -> ArgumentParser:
     add("--eval_every", type=number(int, 0, MOST), default=10, help="epochs between AP measurements, 0 for never")
     add("--eval_protocol", default="vga", help="how pictures are scaled for that AP, as in test_widerface.py")
     add("--save_every", type=number(int, 1, MOST), default=10, help="epochs between numbered checkpoints")
+    add("--tensorboard", action=BooleanOptionalAction, default=False,
+        help="write the numbers of training_log.csv for TensorBoard, too, into --save_folder")
     add("--print_freq", type=number(int, 1, MOST), default=20, help="steps between updates of the losses shown")
     return parser
