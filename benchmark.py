@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure what a student gains over its teacher, whether both see the same faces, and how fast training is.
 
-    python benchmark.py --teacher_model weights/FeatherNetB_se.pth --trained_model weights/v2/FeatherFaceV2_final.pth
+    python benchmark.py --teacher_model weights/FeatherNetB_se.pth --trained_model weights/FeatherFaceV2.pth
     python benchmark.py --teacher_model V1.pth --trained_model V2.pth --dataset_folder data/widerface/val
     python benchmark.py --evaluation_loop --trained_model V2.pth --dataset_folder data/widerface/val --pictures 60
     python benchmark.py --train --training_dataset data/widerface/train/label.txt --teacher_model V1.pth --gpu cpu
@@ -25,6 +25,11 @@ PyTorch port (benchmarks/baselines/), on the same pictures at their own size, in
 the loader alone by number of processes against the usual loader, the step alone against a plain one, with the time of
 each of its phases and peak memory, and both together. --profile FILE.json writes a trace.
 """
+
+from utils.errors import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly()
 
 from argparse import Namespace
 from pathlib import Path
@@ -63,13 +68,13 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--protocol", choices=list(PROTOCOLS), default="original", help="sizes at which both look for faces")
     add("--face_threshold", type=number(float, 0.02, 1), default=0.5, help="lowest score of what counts as a face")
     add("--table", type=Path, help="table.json of test_widerface.py, for the AP in the figure")
-    add("--gpu", default="cpu", help="of --evaluation_loop: GPU number or cpu")
+    add("--gpu", default="auto", help="of --evaluation_loop: GPU number, cpu, or auto: GPU 0, else the CPU")
     options = parser.parse_args(arguments)
     if options.evaluation_loop and options.dataset_folder is None:
         parser.error("argument --evaluation_loop: it needs the pictures of --dataset_folder")
     if not options.evaluation_loop and options.teacher_model is None:
         parser.error("argument --teacher_model: give the checkpoint to compare with, or --evaluation_loop")
-    if not options.evaluation_loop and options.gpu != "cpu":
+    if not options.evaluation_loop and options.gpu not in ("auto", "cpu"):
         parser.error("argument --gpu: detectors are compared on the CPU; only --evaluation_loop runs on a GPU")
     if options.rounds is None:
         options.rounds = 3 if options.evaluation_loop else 20

@@ -8,6 +8,11 @@ Each step is a command that is printed before it runs and works by itself. Every
 anew each time; the pictures go to data/demo_set/.
 """
 
+from utils.errors import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly()
+
 import shutil
 import time
 from pathlib import Path

@@ -18,6 +18,11 @@ lower threshold misses fewer, and look at the result before you publish it.
 What cannot be read is named at the end and skipped; the exit code is then 1.
 """
 
+from utils.errors import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly()
+
 import argparse
 import os
 from argparse import Namespace
@@ -25,6 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detection.protocols import PROTOCOLS
+from detection.shipped import SHIPPED
 from utils.arguments import ArgumentParser, number
 from utils.errors import run_script
 
@@ -33,7 +39,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("source", metavar="SOURCE", nargs="+", help="picture, folder, pattern, video or number of a webcam")
-    add("--trained_model", type=Path, default="./weights/v2/FeatherFaceV2_final.pth", help="checkpoint, .pth or .onnx")
+    add("--trained_model", type=Path, default=SHIPPED, help="checkpoint, .pth or .onnx")
     add("--save", type=Path, metavar="DIR", help="draw boxes, scores and landmarks into copies there")
     add("--json", type=file_of(".json"), metavar="FILE", help="a list with a record a face")
     add("--csv", type=file_of(".csv"), metavar="FILE", help="the same records as a table")
@@ -45,7 +51,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
              "and takes parts of near faces for faces")
     add("--confidence_threshold", type=number(float, 0, 1), default=0.5, help="faces have a higher score")
     add("--nms_threshold", type=number(float, 0, 1), default=0.4)
-    add("--gpu", default=None, help="GPU number or cpu (default: GPU 0 where there is one)")
+    add("--gpu", default="auto", help="GPU number, cpu, or auto: GPU 0, else the CPU")
     add("--cpu", action="store_true", help="the same as --gpu cpu")
     options = parser.parse_args(arguments)
     if options.blur and not (options.save or options.show):

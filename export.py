@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Write a trained detector as a package to hand over: weights, an ONNX graph, and a page that says how to use them.
 
-    python export.py --trained_model weights/v2/FeatherFaceV2_final.pth
-    python export.py --trained_model weights/v2/FeatherFaceV2_final.pth --nms --confidence_threshold 0.5
-    python export.py --trained_model weights/v2/FeatherFaceV2_final.pth --int8 --dataset_folder data/widerface/val
+    python export.py --trained_model weights/FeatherFaceV2.pth
+    python export.py --trained_model weights/FeatherFaceV2.pth --nms --confidence_threshold 0.5
+    python export.py --trained_model weights/FeatherFaceV2.pth --int8 --dataset_folder data/widerface/val
 
 Writes to --output_folder, v1 in place of v2 for a V1 checkpoint:
 
@@ -19,6 +19,11 @@ it is written with (GridSample, opset 16), not as DeformConv (opset 19), which f
 The graph is compared with PyTorch on pictures of four sizes, every anchor. A difference over 1e-3 pixels or 1e-4 in
 score is an error, and then no file is written. --int8 prints the AP on the validation pictures before and after.
 """
+
+from utils.errors import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly()
 
 import statistics
 import time

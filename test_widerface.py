@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run checkpoints over a WIDER FACE folder, write their detections and print the AP table.
 
-    python test_widerface.py --trained_model weights/v2/FeatherFaceV2_final.pth
+    python test_widerface.py --trained_model weights/FeatherFaceV2.pth
     python test_widerface.py --trained_model teacher.pth student.pth --protocol vga
     python test_widerface.py --trained_model student.pth --protocol all
     python test_widerface.py --trained_model student.pth --split test --protocol multiscale
@@ -16,6 +16,11 @@ table to SAVE_FOLDER/table.csv and table.json. A run that was stopped goes on wh
 Protocols: original keeps every picture's size; vga scales its longer side to 640; 1600 its shorter side to 1600, its
 longer side at most to 2150; multiscale looks at five sizes and their mirror images and lets the boxes vote.
 """
+
+from utils.errors import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly()
 
 import argparse
 import statistics
@@ -67,7 +72,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--top_k", type=number(int, 1), default=5000, help="candidates before suppression")
     add("--nms_threshold", type=number(float, 0, 1), default=0.4)
     add("--keep_top_k", type=number(int, 1), default=750, help="detections kept of a picture")
-    add("--gpu", default=None, help="GPU number or cpu (default: GPU 0 where there is one)")
+    add("--gpu", default="auto", help="GPU number, cpu, or auto: GPU 0, else the CPU")
     add("--cpu", action="store_true", help="the same as --gpu cpu")
     add("--num_workers", type=number(int, 0), default=2, help="processes that read pictures ahead")
     add("--by", choices=("size", "event"), help="print AP by height of the faces, or of the hard faces by event, too")

@@ -21,6 +21,8 @@ python demo.py
 exit /b %ERRORLEVEL%
 
 :train
+rem A run that goes on has its own recipe.
+echo %* | findstr /c:"--resume_net" /c:"--resume-net" > nul && goto resume
 python train_v2.py ^
     --training_dataset ./data/widerface/train/label.txt ^
     --teacher_model ./weights/FeatherNetB_se.pth ^
@@ -38,6 +40,9 @@ python train_v2.py ^
     --dropblock_prob 0.1 ^
     --dropblock_size 3 ^
     --num_workers 4 ^
-    --gpu 0 ^
     %*
+exit /b %ERRORLEVEL%
+
+:resume
+python train_v2.py %*
 exit /b %ERRORLEVEL%

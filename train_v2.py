@@ -8,32 +8,36 @@
     python train_v2.py --model v1 --teacher_model none --save_folder weights/v1/    # train a teacher
     python train_v2.py --gpu cpu,cpu --image_size 256             # without a GPU, two processes of half the cores each
 
-Writes to --save_folder: FeatherFaceV2_epoch_10.pth, _20 ..., _last, _best, _final, training_log.csv and
-training_curves.png. Resuming after any epoch gives the weights of the run that was never stopped.
+Writes to --save_folder: FeatherFaceV2_epoch_10.pth, _20 ..., _last, _best, _final, training_log.csv,
+training_curves.png and training_batch.jpg, its first pictures with their labels. Resuming after any epoch gives the
+weights of the run that was never stopped.
 """
 
-from training.flags import parse_args
+from utils.errors import stop_quietly
 
 if __name__ == "__main__":
-    parse_args(__doc__)  # before PyTorch is imported: --help and mistaken flags are answered at once
+    stop_quietly()
+
+from training.flags import first_words, parse_args
+
+if __name__ == "__main__":
+    first_words(parse_args(__doc__))  # before PyTorch is imported: --help and mistaken flags are answered at once
 
 import math
 import time
 from argparse import Namespace
 from contextlib import nullcontext
-from os.path import isfile, lexists  # unlike those of pathlib, they take names of any length
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from data.augment import training_augmentations
-from data.download import FOLDER_HELP
 from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader, quotas
 from data.pictures import open_pictures
 from data.widerface import Record, read_labels
+from detection.drawing import contact_sheet, draw_targets
 from detection.fold import fold_norms
 from detection.protocols import PROTOCOLS
 from detection.validation import ValidationSet, measure_ap, open_validation_set
@@ -41,23 +45,33 @@ from layers.anchors import STRIDES, make_anchors
 from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_backbone, load_model, load_weights
-from training.checkpoint import load_training_state, save_training_state
+from training.checkpoint import save_training_state
+from training.checks import IMAGENET_BACKBONE, check_files, share_batch
 from training.curves import plot_training
 from training.ema import WeightAverage
 from training.graphs import GraphedStep
 from training.log import TrainingLog
 from training.optimizer import build_optimizer, set_learning_rate
-from training.run_folder import hold_folder, write_missing
+from training.progress import last_words, show_progress
+from training.resuming import earlier_flags, flags_given_again, resume
+from training.run_folder import (
+    BATCH,
+    CURVES,
+    LOG,
+    checkpoint_path,
+    due_checkpoints,
+    hold_folder,
+    is_due,
+    newest_checkpoint,
+)
 from training.schedule import dropblock_probability, learning_rate, mixes_pictures
 from training.step import TrainingStep, choose_precision, compile_networks, compiles
 from training.trainee import Trainee
 from utils import distributed
 from utils.errors import UserError, run_script
 
-#: What a run writes beside its checkpoints.
-LOG, CURVES = "training_log.csv", "training_curves.png"
-
-IMAGENET_BACKBONE = Path("weights/mobilenetV1X0.25_pretrain.tar")
+#: Most pictures of the first batch that are drawn, and the pixels of a side of each.
+DRAWN_PICTURES, DRAWN_SIDE = 16, 480
 
 
 def settle(options: Namespace) -> None:
@@ -75,48 +89,21 @@ def settle(options: Namespace) -> None:
     if shares and len(shares) != len(options.training_dataset):
         raise UserError(f"argument --dataset_shares: {len(shares)} shares of {len(options.training_dataset)} training "
                         "sets, give one each")
+    if options.resume_net is not None:  # where the run began is no matter any more
+        options.init_weights, options.init_backbone = None, "none"
     if options.init_backbone is None:
         options.init_backbone = "none" if options.teacher_model == "none" else "teacher"
     if options.init_backbone == "teacher" and options.teacher_model == "none":
         raise UserError("--init_backbone teacher needs a teacher: pass --teacher_model or another --init_backbone")
 
 
-def check_files(options: Namespace) -> None:
-    """Stop, before anything is loaded, where the run lacks a file or would overwrite one."""
-    missing = []
-    for path in options.training_dataset:
-        if not isfile(path):
-            missing.append(f"no training set at {path}\n{FOLDER_HELP}")
-    if options.teacher_model != "none" and not isfile(options.teacher_model):
-        missing.append(f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there "
-                       "(https://github.com/dohun-mat/FeatherFace), train one with --model v1 --teacher_model none "
-                       "--save_folder weights/v1/, or pass --teacher_model none")
-    if options.init_weights is not None and not isfile(options.init_weights):
-        missing.append(f"no checkpoint at {options.init_weights}: --init_weights takes one of the network to train")
-    if options.init_backbone == "imagenet" and not isfile(IMAGENET_BACKBONE):
-        missing.append(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put it there, or pass --init_backbone none")
-    if missing:
-        raise UserError("\n".join(missing))
-    last = checkpoint_path(options, "last")
-    if options.resume_net is None and lexists(last):
-        raise UserError(f"{last} is of an earlier run: go on with --resume_net {last}, or choose another --save_folder")
-
-
-def share_batch(options: Namespace) -> None:
-    """Choose the devices; stop where one is not there or the batch cannot be shared equally."""
-    options.devices = distributed.parse_devices(options.gpu)
-    processes = max(distributed.launched_processes(), len(options.devices))
-    if options.batch_size % (processes * options.accumulate):
-        raise UserError(f"--batch_size {options.batch_size} cannot be split into {processes} processes x "
-                        f"{options.accumulate} parts: make it a multiple of {processes * options.accumulate}")
-
-
-def checkpoint_path(options: Namespace, name: str) -> Path:
-    return options.save_folder / f"FeatherFace{options.model.upper()}_{name}.pth"
-
-
 def main() -> None:
     options = parse_args(__doc__)
+    if options.resume_net is not None:
+        earlier = earlier_flags(options.resume_net)
+        options = parse_args(__doc__, earlier=earlier)
+        for flag in flags_given_again(earlier, options):
+            distributed.say(f"note: given again, {flag}")
     settle(options)
     check_files(options)
     share_batch(options)
@@ -131,16 +118,15 @@ def main() -> None:
 
 def how_to_go_on(options: Namespace) -> str:
     """What a person does after a run has stopped before its end."""
-    last = checkpoint_path(options, "last")
-    start = last if isfile(last) else options.resume_net
-    return f"go on with the same flags and --resume_net {start}" if start else "no epoch was done, start it again"
+    start = newest_checkpoint(options.save_folder) or options.resume_net
+    return f"go on with python train_v2.py --resume_net {start}" if start else "no epoch was done, start it again"
 
 
 def train(options: Namespace) -> None:
     """The whole run, as one process of one or of several. What lives as long as the run is built here."""
     device = distributed.join(options.devices)
     written = [checkpoint_path(options, name) for name in ("last", "best", "final", f"epoch_{options.epochs}")]
-    written += [options.save_folder / name for name in (LOG, CURVES)]
+    written += [options.save_folder / name for name in (LOG, CURVES, BATCH)]
     with hold_folder(options.save_folder, written) if distributed.is_main() else nullcontext():
         records, sizes = read_training_sets(options.training_dataset)
         loader, sampler = build_loader(records, sizes, options, device)
@@ -159,44 +145,20 @@ def train(options: Namespace) -> None:
     distributed.leave()
 
 
-def resume(step: TrainingStep, options: Namespace) -> tuple[int, float]:
-    """Put the run back to its checkpoint; returns the epochs done and the best AP.
-
-    A run that was killed just after an epoch gets the checkpoints of that epoch that it lacks; UserError where the
-    last epoch was done and nothing is missing.
-    """
-    source = options.resume_net
-    epochs_done, best_ap, changed = load_training_state(source, step.model, step.optimizer, step.average, options)
-    if changed:
-        distributed.say(f"note: {source} was trained with other flags: {' '.join(changed)}")
-    if distributed.is_main():
-        if isfile(source.parent / LOG):  # else a run that goes on in another folder would lose its log
-            write_missing(source.parent / LOG, [options.save_folder / LOG])
-        log = TrainingLog(options.save_folder / LOG, epochs_done)
-        if log.note:
-            distributed.say(log.note)
-        rows = log.rows
-        is_best = bool(rows) and rows[-1]["epoch"] == epochs_done and rows[-1].get("ap_mean") == best_ap
-        names = due_checkpoints(epochs_done - 1, options) + ["best"] * is_best
-        written = write_missing(source, [checkpoint_path(options, name) for name in names])
-        for path in written:
-            distributed.say(f"note: {path} was missing, it is written from {source}")
-        if epochs_done >= options.epochs and not written:
-            raise UserError(f"{source} has done {epochs_done} epochs: raise --epochs to go on")
-    return epochs_done, best_ap
-
-
 def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options) -> None:
     """All epochs that are still to do, and what is written after each: the checkpoint to go on from last of all.
 
     Whatever a kill leaves out is so written again.
     """
     folder, device, steps = options.save_folder, step.anchors.device, len(sampler)
-    log = TrainingLog(folder / LOG, epochs.start) if distributed.is_main() else None
-    done = {"total": options.epochs * steps, "initial": epochs.start * steps}
-    with tqdm(**done, disable=not distributed.is_main()) as progress:
+    log = TrainingLog(folder / LOG, epochs.start, options.tensorboard) if distributed.is_main() else None
+    if log is not None and epochs:
+        sampler.set_epoch(epochs.start)
+        draw_first_batch(loader, folder / BATCH)
+    with show_progress(options.epochs * steps, epochs.start * steps) as progress:
         for epoch in epochs:
             sampler.set_epoch(epoch)
+            progress.set_description(f"epoch {epoch + 1}/{options.epochs}")
             row = train_one_epoch(step, loader, epoch, options, progress)
             if not distributed.is_main():
                 continue
@@ -212,6 +174,16 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options
             for path in (checkpoint_path(options, name) for name in [*names, "last"]):
                 save_training_state(path, step.model, step.optimizer, step.average, epoch + 1, best_ap, options)
             progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    if log is not None:
+        distributed.say(last_words(log.rows, options))
+
+
+def draw_first_batch(loader: TrainingLoader, path: Path) -> None:
+    """A sheet of the first pictures as the networks get them, before MixUp and CutMix, with their labels."""
+    images, targets, _ = loader.preview(DRAWN_PICTURES)
+    pictures = draw_targets(images.permute(0, 2, 3, 1).cpu().numpy(), targets.to("cpu"), DRAWN_SIDE)
+    contact_sheet(pictures, path, columns=4, side=DRAWN_SIDE)
+    distributed.say(f"the first pictures with their labels: {path}")
 
 
 def find_validation_set(options: Namespace) -> ValidationSet | None:
@@ -226,17 +198,6 @@ def find_validation_set(options: Namespace) -> ValidationSet | None:
     distributed.say(f"no AP while training and no {checkpoint_path(options, 'best').name}: " +
         (f"no validation set at {folder}" if options.eval_every else "--eval_every is 0"))
     return None
-
-
-def is_due(epoch: int, every: int, options: Namespace) -> bool:
-    """Whether something done each `every` epochs is done after this one; always after the last."""
-    return (epoch + 1) % every == 0 or epoch + 1 == options.epochs
-
-
-def due_checkpoints(epoch: int, options: Namespace) -> list[str]:
-    """Names of the checkpoints to write after an epoch, apart from the best and the last."""
-    names = [f"epoch_{epoch + 1}"] if (epoch + 1) % options.save_every == 0 else []
-    return [*names, "final"] if epoch + 1 == options.epochs else names
 
 
 def read_training_sets(paths: list[Path]) -> tuple[list[Record], list[int]]:
@@ -330,7 +291,7 @@ def train_one_epoch(step, loader, epoch, options, progress) -> dict:
         progress.update()
         if (index + 1) % options.print_freq == 0 or index + 1 == steps:
             means = read_means(sums, index + 1, criterion)
-            progress.set_postfix(epoch=epoch + 1, loss=f"{means['total']:.3f}", lr=f"{rate:.1e}")
+            progress.set_postfix(loss=f"{means['total']:.3f}", lr=f"{rate:.1e}")
 
     for path in sorted(unreadable):
         progress.write(f"warning: cannot read {path}, trained on an empty picture instead")

@@ -9,6 +9,11 @@ source ./environment.sh
 if [ "${1:-}" = "--demo" ]; then
     exec python demo.py "${@:2}"
 fi
+for word in "$@"; do
+    case $word in  # a run that goes on has its own recipe
+        --resume_net* | --resume-net*) exec python train_v2.py "$@" ;;
+    esac
+done
 
 exec python train_v2.py \
     --training_dataset ./data/widerface/train/label.txt \
@@ -27,5 +32,4 @@ exec python train_v2.py \
     --dropblock_prob 0.1 \
     --dropblock_size 3 \
     --num_workers 4 \
-    --gpu 0 \
     "$@"

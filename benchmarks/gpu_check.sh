@@ -24,8 +24,8 @@ done
 python -m data.demo --output data/demo_set
 rm -rf results/gpu/run
 python train_v2.py --gpu 0 --training_dataset data/demo_set/train/label.txt --teacher_model "$teacher" --cache device \
-    --init_weights weights/v2/FeatherFaceV2_final.pth --epochs 40 --eval_every 0 --save_folder results/gpu/run
-for weights in weights/v2/FeatherFaceV2_final.pth results/gpu/run/FeatherFaceV2_final.pth; do
+    --init_weights weights/FeatherFaceV2.pth --epochs 40 --eval_every 0 --save_folder results/gpu/run
+for weights in weights/FeatherFaceV2.pth results/gpu/run/FeatherFaceV2_final.pth; do
     python test_widerface.py --gpu 0 --dataset_folder data/demo_set/val --trained_model "$weights" \
-        --save_folder "results/gpu/detections/$(basename "$(dirname "$weights")")"
+        --save_folder "results/gpu/detections/$(basename "$weights" .pth)"
 done

@@ -102,7 +102,7 @@ def compare_formats(network: nn.Module, images: Tensor, backward: bool, dtype: t
 def main(arguments: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--gpu", default=None, help="GPU number or cpu (default: GPU 0 where there is one)")
+    add("--gpu", default="auto", help="GPU number, cpu, or auto: GPU 0, else the CPU")
     add("--precision", choices=("float32", "bfloat16"), help="(default: that of train_v2.py)")
     add("--image_size", type=number(int, 32), default=640)
     add("--batch_size", type=number(int, 1), default=8)

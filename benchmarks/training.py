@@ -16,6 +16,7 @@ from benchmarks.training_step import build_steps, compare_steps, phase_table, ru
 from data.drawn.demo_set import write_demo_set
 from data.loader import TrainingLoader
 from data.widerface import Record
+from training.checks import check_files
 from training.step import TrainingStep
 from utils.distributed import parse_devices
 from utils.files import atomic_path, check_folder_is_writable
@@ -39,7 +40,7 @@ def measure_training(own: Namespace, training: Namespace) -> None:
             write_demo_set(Path(folder) / "drawn", train_pictures=2 * pictures, val_pictures=12)
             training.training_dataset = [Path(folder) / "drawn" / "train" / "label.txt"]
         train_v2.settle(training)
-        train_v2.check_files(training)
+        check_files(training)
         records = choose_records(training.training_dataset, pictures, own.longer_side, Path(folder))
         loaders = compare_loaders(
             records, training.image_size, training.batch_size, own.workers, own.rounds, device

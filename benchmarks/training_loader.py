@@ -166,7 +166,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--batch_size", type=number(int, 1), default=32)
     add("--workers", type=number(int, 0), nargs="+", default=[0], help="numbers of loader processes, each measured")
     add("--rounds", type=number(int, 1), default=7)
-    add("--gpu", default="cpu", help="number of the GPU that gets the batches, or cpu")
+    add("--gpu", default="auto", help="what gets the batches: GPU number, cpu, or auto: GPU 0, else the CPU")
     add("--output_folder", type=Path, default="./results/v2/")
     return parser.parse_args(arguments)
 

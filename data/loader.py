@@ -261,6 +261,11 @@ class TrainingLoader:
                 tensor.record_stream(main)  # else its memory would serve the next batch while this one is read
             yield batch
 
+    def preview(self, pictures: int) -> Batch:
+        """The first pictures of the epoch's first batch, by this process; what is iterated over stays the same."""
+        _, keys = next(iter(self.loaded.sampler))
+        return self._finish(self.loaded.dataset.dataset[keys[:pictures]])
+
     def _finish(self, loaded: LoadedBatch) -> Batch:
         """What is left to do on the device."""
         if loaded.images is None:

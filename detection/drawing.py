@@ -1,4 +1,4 @@
-"""Pictures with what was found in them: boxes drawn, faces blurred, many pictures on one sheet."""
+"""Pictures with what was found in them, or what they teach: boxes drawn, faces blurred, many pictures on one sheet."""
 
 import math
 from pathlib import Path
@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 
 from data.picture_files import write_picture
+from data.targets import FACE, Targets
 from detection.suppression import Detections
 
 FACE_COLOUR = (80, 220, 80)
+IGNORED_COLOUR = (0, 140, 255)
 LANDMARK_COLOURS = ((0, 0, 255), (0, 255, 255), (255, 0, 255), (0, 255, 0), (255, 0, 0))
 
 #: Cells across a blurred region.
@@ -58,6 +60,31 @@ def blur_faces(picture: np.ndarray, detections: Detections) -> np.ndarray:
         coarse = cv2.resize(region, cells, interpolation=cv2.INTER_AREA)
         blurred[y1:y2, x1:x2] = cv2.resize(coarse, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
     return blurred
+
+
+def draw_targets(images: np.ndarray, targets: Targets, side: int) -> list[np.ndarray]:
+    """Pictures of a training batch, enlarged or shrunk to side x side, with what they teach.
+
+    images: uint8 BGR [B, S, S, 3]; targets in their pixels, on the CPU. Faces are green, with their landmarks where
+    they have some; regions that are neither face nor background are orange and crossed out.
+    """
+    scale = side / images.shape[1]
+    drawn = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]
+    # OpenCV counts from the centre of a pixel.
+    boxes = np.rint(targets.boxes.numpy() * scale - 0.5).astype(int).tolist()
+    landmarks = np.rint(targets.landmarks.numpy() * scale - 0.5).astype(int).tolist()
+    rows = zip(targets.picture.tolist(), boxes, landmarks, targets.has_landmarks.tolist(), targets.role.tolist())
+    for picture, (left, top, right, bottom), points, has_landmarks, role in rows:
+        colour = FACE_COLOUR if role == FACE else IGNORED_COLOUR
+        line = 1 if bottom - top < 80 else 2
+        cv2.rectangle(drawn[picture], (left, top), (right, bottom), colour, line)
+        if role != FACE:
+            cv2.line(drawn[picture], (left, top), (right, bottom), colour)
+            cv2.line(drawn[picture], (left, bottom), (right, top), colour)
+        if has_landmarks:
+            for point, point_colour in zip(points, LANDMARK_COLOURS):
+                cv2.circle(drawn[picture], point, line, point_colour, -1)
+    return drawn
 
 
 def contact_sheet(pictures: list[np.ndarray], path: str | Path, columns: int = 3, side: int = 420) -> None:

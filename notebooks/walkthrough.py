@@ -1,12 +1,16 @@
 """The settings of notebooks/03_train_evaluate_featherface_v2.ipynb in its three modes, and the files they need."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import torch
 
 from data.download import FOLDER_HELP
+from data.picture_files import read_picture
+from detection.drawing import contact_sheet
+from detection.shipped import SHIPPED
 from training.flags import parse_args
 from utils.distributed import training_devices
 from utils.files import atomic_path
@@ -30,13 +34,13 @@ MODES = ("demo", "quick", "full")
 def settings(mode: str) -> dict:
     """All that the notebook's cells need, in plain types; ValueError for an unknown mode.
 
-    `training` and `teacher_training` are flags of train_v2.py. The demo draws its own pictures and trains its own
-    teacher; the other modes take WIDER FACE and the published one.
+    `training` and `teacher_training` are flags of train_v2.py. The demo draws its own pictures, apart from those of
+    demo.py, and trains its own teacher; the other modes take WIDER FACE and the published one.
     """
     if mode not in MODES:
         raise ValueError(f'MODE is "{mode}": choose one of {", ".join(MODES)}')
     if mode == "demo":
-        data, weights, pictures = Path("data/demo_set"), Path("weights/notebook_demo"), 240
+        data, weights, pictures = Path("data/demo_set_notebook"), Path("weights/notebook_demo"), 240
         teacher = weights / "v1" / "FeatherFaceV1_final.pth"
         teacher_training = RECIPE | SMALL | {"epochs": 10, "eval_every": 0}
         training = RECIPE | SMALL | {"epochs": 30, "eval_every": 30}
@@ -55,6 +59,7 @@ def settings(mode: str) -> dict:
         "teacher": str(teacher),
         "teacher_training": teacher_training,
         "student": str(student / "FeatherFaceV2_final.pth"),
+        "shipped": os.path.relpath(SHIPPED),
         "save_folder": str(student),
         "device": "0" if torch.cuda.is_available() else "cpu",
         "training": training | common | {"teacher_model": str(teacher), "save_folder": str(student)},
@@ -73,6 +78,13 @@ def clear_demo(config: dict) -> None:
     """Remove what an earlier pass of the demo trained, so that it trains anew; does nothing in the other modes."""
     if config["mode"] == "demo":
         shutil.rmtree(Path(config["teacher"]).parent.parent, ignore_errors=True)
+
+
+def side_by_side(left: Path, right: Path, path: Path) -> Path:
+    """Write the pictures of two folders, which hold the same names, in two columns; returns `path`."""
+    names = sorted(picture.relative_to(left) for picture in left.rglob("*.jpg"))
+    contact_sheet([read_picture(folder / name) for name in names for folder in (left, right)], path, 2, side=560)
+    return path
 
 
 def files_needed(config: dict) -> list[str]:

@@ -41,14 +41,14 @@ from data.drawn.demo_set import STAMP as DEMO_STAMP
 from data.picture_files import encode_picture, read_picture
 from deployment.weights_file import PRECISION_COLUMNS, known_precision
 from detection.frames import CODECS, count_frames, quiet_opencv
+from detection.shipped import SHIPPED
 from detection.text_files import STAMP, DetectionFolder
 from tests.helpers import ROOT
 from utils.arguments import ArgumentParser, number
 from utils.errors import run_script
 from utils.files import fingerprint
 
-WEIGHTS = ROOT / "weights" / "v2" / "FeatherFaceV2_final.pth"
-GRAPH = ROOT / "weights" / "v2" / "featherface_v2_deployment.onnx"
+GRAPH = SHIPPED.with_suffix(".onnx")
 PORTRAITS = ROOT / "docs" / "detections.jpg"
 
 SECONDS, BYTES = 30, 6 << 30
@@ -134,7 +134,7 @@ def video(suffix: str) -> bytes:
 
 # What is run.
 
-def look(folder: Path, *arguments: object, model: Path = WEIGHTS) -> tuple[Callable[[], int | None], list]:
+def look(folder: Path, *arguments: object, model: Path = SHIPPED) -> tuple[Callable[[], int | None], list]:
     """detect.py on the folder `in`, with every kind of result."""
     results = ["--save", folder / "out", "--json", folder / "f.json", "--csv", folder / "f.csv"]
     return detect.main, [folder / "in", *results, "--cpu", "--trained_model", model, *arguments]
@@ -283,7 +283,7 @@ def graph_cases() -> Iterator[Case]:
         yield Case(f"graph flipped {count}", lambda folder, rng: run(flipped(data, rng), folder, rng), {0, 2})
         yield Case(f"graph noise {count}", lambda folder, rng: run(noise_behind(data, rng), folder, rng), {2},
                    nothing_written)
-    for name, content in {**NOTHINGS, "weights": WEIGHTS.read_bytes()}.items():
+    for name, content in {**NOTHINGS, "weights": SHIPPED.read_bytes()}.items():
         yield Case(f"graph {name}", partial(run, content), {2}, nothing_written)
     for name, (change, codes) in graph_changes().items():
         changed = onnx.ModelProto()

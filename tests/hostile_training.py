@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from data.widerface import read_labels
+from detection.shipped import SHIPPED
 from models import MODELS, build_model, load_model
-from tests.helpers import ROOT
 from tests.kills import kills
 from tests.tiny_training import are_same, tiny_flags, train, write_pictures
 from training.checkpoint import load_training_state
@@ -58,8 +58,7 @@ class Case(NamedTuple):
 
 def checkpoints(folder: Path, draw: random.Random, state_file: Path) -> Iterator[Case]:
     """Files that are no checkpoint, damaged ones, and whole ones with parts that do not belong there."""
-    shipped = ROOT / "weights" / "v2" / "FeatherFaceV2_final.pth"
-    content, weights = shipped.read_bytes(), load_model(shipped).state_dict()
+    content, weights = SHIPPED.read_bytes(), load_model(SHIPPED).state_dict()
 
     def case(name: str, data: bytes, same: bool = False) -> Case:
         path = folder / f"{name}.pth"
@@ -155,7 +154,7 @@ def state_case(folder: Path, name: str, state: dict) -> Case:
     def read() -> object:
         trainee = Trainee(build_model("v2"), None)
         average = WeightAverage(trainee.network, 0.9)
-        return load_training_state(path, trainee, build_optimizer(trainee, 1e-3, 0), average, parse_args(arguments=[]))
+        return load_training_state(path, trainee, build_optimizer(trainee, 1e-3, 0), average)
 
     return Case("training state", name, read, None)
 

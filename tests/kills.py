@@ -17,8 +17,9 @@ from utils.errors import UserError
 #: Seconds after which a tiny training hangs.
 PATIENCE = 180
 
-#: Files that a tiny training renames: of each epoch log, curves, _epoch_N, _best and _last, of the last one _final too.
-RENAMES = 5 * EPOCHS + 1
+#: Files that a tiny training renames: the picture of its first batch, of each epoch log, curves, _epoch_N, _best and
+#: _last, of the last one _final too.
+RENAMES = 1 + 5 * EPOCHS + 1
 
 
 def in_child(work: Callable[[], object], delay: float | None = None) -> int | str:

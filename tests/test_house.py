@@ -198,7 +198,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Paths that a download or a run makes.
 MADE = (
     "data/widerface*", "data/demo_set*", "results", "results/*",
-    "weights/[!Rv]*", "weights/v1*", "weights/v2/FeatherFaceV2_[!f]*",  # all but README.md and v2, which holds _final
+    "weights/[!RF]*", "weights/FeatherNet*",  # all but README.md and FeatherFaceV2.*
 )
 
 

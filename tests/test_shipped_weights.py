@@ -10,16 +10,12 @@ from data.picture_files import read_picture
 from detection.face_detector import load_detector
 from detection.inference import detect, detect_files
 from detection.protocols import PROTOCOLS
+from detection.shipped import SHIPPED
 from detection.suppression import DetectionSettings
 from detection.validation import read_ground_truth, rows_of
 from models import load_model
-from tests.helpers import CPU, ROOT, SHARED, needs_shared
+from tests.helpers import CPU, SHARED, needs_shared
 from widerface_evaluate.average_precision import Group, faces_of_height, match_detections, precision_recall
-
-FOLDER = ROOT / "weights" / "v2"
-
-WEIGHTS = FOLDER / "FeatherFaceV2_final.pth"
-
 
 #: A photograph in the public domain (Grace Hopper, by the United States Navy) that comes with matplotlib.
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -29,14 +25,15 @@ SAMPLING, KEPT_AP = 20, 0.80
 
 
 def test_they_are_the_network_of_the_readme():
-    network = load_model(WEIGHTS)
+    network = load_model(SHIPPED)
     assert network.name == "v2" and sum(parameter.numel() for parameter in network.parameters()) == 254_112
 
 
-@pytest.mark.parametrize("file", [WEIGHTS.name, "featherface_v2_deployment.pth", "featherface_v2_deployment.onnx"])
-def test_they_find_one_face_in_a_portrait(file):
+@pytest.mark.parametrize("suffix", [".pth", ".onnx"])
+def test_they_find_one_face_in_a_portrait(suffix):
     picture = read_picture(PORTRAIT)
-    found = detect(load_detector(FOLDER / file, CPU), picture, PROTOCOLS["original"], DetectionSettings(0.5), CPU)
+    detector = load_detector(SHIPPED.with_suffix(suffix), CPU)
+    found = detect(detector, picture, PROTOCOLS["original"], DetectionSettings(0.5), CPU)
     assert len(found.boxes) == 1 and found.scores[0] > 0.9
     left, top, right, bottom = found.boxes[0]
     # Eyes, nose and mouth of the portrait, 512 x 600 px, are inside.
@@ -51,7 +48,7 @@ def test_they_keep_their_ap_on_photographs():
     numbers = np.arange(0, len(ground_truth.pictures), SAMPLING)
     paths = [folder / "images" / event / f"{name}.jpg" for event, name in (ground_truth.pictures[i] for i in numbers)]
     predictions = {picture: np.zeros((0, 5)) for picture in ground_truth.pictures}
-    for place, found in detect_files(load_detector(WEIGHTS, CPU), paths, "vga", DetectionSettings(), CPU):
+    for place, found in detect_files(load_detector(SHIPPED, CPU), paths, "vga", DetectionSettings(), CPU):
         predictions[ground_truth.pictures[numbers[place]]] = rows_of(found)
     pictures = np.isin(np.arange(len(ground_truth.pictures)), numbers)
     faces = faces_of_height(9, np.inf, ground_truth) & pictures[ground_truth.picture]

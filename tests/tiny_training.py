@@ -10,6 +10,7 @@ import train_v2
 from data.drawn.demo_set import write_demo_set
 from training.flags import parse_args
 from training.log import read_log
+from training.run_folder import newest_checkpoint
 from utils.files import atomic_path
 from utils.pth_files import read_checkpoint
 
@@ -42,16 +43,16 @@ def train(flags: list[str]) -> None:
             temporary.write_text(f"{len(rows)} rows of {terms}")
 
     with mock.patch("train_v2.measure_ap", rising_ap), mock.patch("train_v2.plot_training", plain_curves), \
-            mock.patch("train_v2.parse_args", lambda _: parse_args(arguments=flags)), \
+            mock.patch("train_v2.parse_args", lambda _, earlier=None: parse_args(None, flags, earlier)), \
             mock.patch("os.fsync"):  # against power cuts, and slow; nothing here is one
         train_v2.main()
 
 
 def go_on(flags: list[str]) -> None:
-    """What a person does after a kill: start it again, from the last checkpoint where there is one."""
+    """What a person does after a kill: start it again, from its newest checkpoint where there is one."""
     folder = Path(flags[flags.index("--save_folder") + 1])
-    last = folder / "FeatherFaceV2_last.pth"
-    train([*flags, "--resume_net", str(last)] if last.exists() else flags)
+    start = newest_checkpoint(folder)
+    train([*flags, "--resume_net", str(start)] if start else flags)
 
 
 def contents(folder: Path) -> dict[str, object]:

@@ -15,11 +15,8 @@ from utils.errors import UserError
 from utils.files import atomic_path
 from utils.pth_files import named_tensors, read_checkpoint, shown
 
-#: Flags that may differ between a run and its continuation without changing its result.
-FREE_FLAGS = {
-    "save_folder", "resume_net", "num_workers", "gpu", "devices", "eval_every", "eval_protocol", "save_every",
-    "print_freq", "graphs", "training_dataset", "val_dataset", "teacher_model", "init_backbone", "init_weights",
-}
+#: What a run that goes on does not take over: its folder is that of the checkpoint, and it has begun already.
+OWN_FLAGS = {"save_folder", "resume_net", "devices", "init_backbone", "init_weights"}
 
 #: Entries of a training state and their types.
 ENTRIES = {
@@ -42,7 +39,7 @@ def save_training_state(
         "optimizer": optimizer_state(optimizer),
         "epochs_done": epochs_done,
         "best_ap": best_ap,
-        "options": {name: value for name, value in vars(options).items() if name not in FREE_FLAGS},
+        "options": {name: plain(value) for name, value in vars(options).items() if name not in OWN_FLAGS},
     }
     content = io.BytesIO()  # by way of memory: the same state is the same bytes under any name
     torch.save(state, content)
@@ -50,16 +47,22 @@ def save_training_state(
         temporary.write_bytes(content.getbuffer())
 
 
+def plain(value: object) -> object:
+    """The value of a flag in types that a checkpoint may hold: paths as text."""
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def load_training_state(
-    path: str | Path, trainee: Trainee, optimizer: Optimizer, average: WeightAverage, options: Namespace
-) -> tuple[int, float, list[str]]:
-    """Put a run back to where `path` left it; returns the epochs done, the best AP and flags that have changed.
+    path: str | Path, trainee: Trainee, optimizer: Optimizer, average: WeightAverage
+) -> tuple[int, float]:
+    """Put a run back to where `path` left it; returns the epochs done and the best AP.
 
     With no flag changed the continued run gives the weights of an unbroken one. Raises UserError where the file
     holds no training state or one that does not fit.
     """
-    state = read_checkpoint(path)
-    _check_entries(state, path)
+    state = read_training_state(path)
     if state["model_name"] != trainee.network.name:
         name = shown(state["model_name"])
         raise UserError(f"{path} is of model {name}: pass --model {name}")
@@ -70,13 +73,12 @@ def load_training_state(
         fill(module, named_tensors(state[part], f"{path}: '{part}'"), path)
     restore_optimizer(optimizer, state["optimizer"], path)
     average.updates = state["ema_updates"]
-    now = vars(options)
-    changed = [f"--{name} {old}" for name, old in state["options"].items() if str(now.get(name)) != str(old)]
-    return state["epochs_done"], float(state["best_ap"]), [shown(flag) for flag in changed]
+    return state["epochs_done"], float(state["best_ap"])
 
 
-def _check_entries(state: dict, path: str | Path) -> None:
-    """UserError unless all entries of a training state are there, of the types that save_training_state gave them."""
+def read_training_state(path: str | Path) -> dict:
+    """All ENTRIES of a checkpoint of train_v2.py; UserError unless they are there, of these types."""
+    state = read_checkpoint(path)
     if "optimizer" not in state:
         raise UserError(f"{path} holds weights but no training state: resume from a checkpoint of train_v2.py")
     for name, kind in ENTRIES.items():
@@ -84,3 +86,4 @@ def _check_entries(state: dict, path: str | Path) -> None:
         if not isinstance(value, kind) or (kind is int and value < 0):
             told = "missing" if name not in state else f"a {type(value).__name__} with the value {shown(value)}"
             raise UserError(f"{path}: '{name}' is {told}: resume from a checkpoint of train_v2.py")
+    return state

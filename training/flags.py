@@ -1,6 +1,8 @@
 """The flags of train_v2.py: the one place of every default of the recipe. Nothing here imports PyTorch."""
 
-from argparse import Namespace
+import os
+import sys
+from argparse import BooleanOptionalAction, Namespace
 from pathlib import Path
 
 from data.augment import CROP_SCALES
@@ -11,7 +13,23 @@ from utils.arguments import ArgumentParser, number
 MOST = 10**6
 
 
-def parse_args(description: str | None = None, arguments: list[str] | None = None) -> Namespace:
+def parse_args(
+    description: str | None = None, arguments: list[str] | None = None, earlier: list[str] | None = None
+) -> Namespace:
+    """The flags of a command line (default: that of the process); `earlier` ones hold where it is silent."""
+    return flag_parser(description).parse_args([*(earlier or ()), *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def first_words(options: Namespace) -> None:
+    """Say what begins, before the seconds that PyTorch takes to load; once, whatever the number of processes."""
+    if os.environ.get("RANK", "0") == "0":
+        start = f"a run goes on from {options.resume_net}" if options.resume_net else \
+            f"{options.epochs} epochs of {options.model}, to be written to {options.save_folder}"
+        print(f"{start}; loading PyTorch ...", flush=True)
+
+
+def flag_parser(description: str | None = None) -> ArgumentParser:
+    """The flags with their defaults, none of which is needed."""
     parser = ArgumentParser(description=description)
     add = parser.add_argument
     add("--model", default="v2", help="network to train, by its name in models/__init__.py")
@@ -26,7 +44,7 @@ def parse_args(description: str | None = None, arguments: list[str] | None = Non
         help="where the backbone starts (default: teacher where there is one, else none)")
     add("--init_weights", type=Path, help="checkpoint of the same network to train further, in place of init_backbone")
     add("--save_folder", type=Path, default="./weights/v2/", help="for checkpoints, log and curves")
-    add("--resume_net", type=Path, help="checkpoint of this script to go on from")
+    add("--resume_net", type=Path, help="checkpoint of a run to go on from, with its flags and folder")
 
     add("--epochs", type=number(int, 1, MOST), default=400)
     add("--batch_size", type=number(int, 1, 2**16), default=32, help="pictures per optimiser step, over all GPUs")
@@ -55,12 +73,14 @@ def parse_args(description: str | None = None, arguments: list[str] | None = Non
     add("--compile", nargs="?", choices=("auto", "on", "off"), const="on", default="auto",
         help="torch.compile student and teacher, which takes minutes at the start; auto: in long runs on a GPU")
     add("--graphs", choices=("auto", "off"), default="auto", help="on a GPU, launch a step as CUDA graphs, or plainly")
-    add("--gpu", default="0", help="GPU numbers such as 0 or 0,1; cpu (cpu,cpu: two processes) trains without")
+    add("--gpu", default="auto", help="auto (GPU 0, else the CPU), numbers such as 0,1, cpu, or cpu,cpu: two processes")
     add("--num_workers", type=number(int, 0, 2**8), default=4, help="loader processes per GPU")
     add("--cache", choices=CACHES, default="none", help="keep all pictures, decoded, in main memory or on the device")
     add("--seed", type=number(int, 0, 2**63 - 1), default=0)
     add("--eval_every", type=number(int, 0, MOST), default=10, help="epochs between AP measurements, 0 for never")
     add("--eval_protocol", default="vga", help="how pictures are scaled for that AP, as in test_widerface.py")
     add("--save_every", type=number(int, 1, MOST), default=10, help="epochs between numbered checkpoints")
+    add("--tensorboard", action=BooleanOptionalAction, default=False,
+        help="write the numbers of training_log.csv for TensorBoard, too, into --save_folder")
     add("--print_freq", type=number(int, 1, MOST), default=20, help="steps between updates of the losses shown")
-    return parser.parse_args(arguments)
+    return parser

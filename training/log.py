@@ -1,9 +1,11 @@
-"""training_log.csv: a row an epoch, kept whole whatever happens to the run."""
+"""training_log.csv: a row an epoch, kept whole whatever happens to the run; the same numbers for TensorBoard."""
 
 import csv
+import importlib
 from pathlib import Path
+from types import ModuleType
 
-from utils.errors import UserError
+from utils.errors import UserError, reason
 from utils.files import atomic_path
 from utils.text_files import read_lines
 
@@ -13,12 +15,16 @@ class TrainingLog:
 
     Continuing a run keeps the rows up to `epochs_done` and drops what was logged after the checkpoint. A file that
     another program has saved in its own way is set aside, and `note` says so: a run goes on from its checkpoint.
+    With `tensorboard` each row goes to TensorBoard, too, under the names of its columns, in the folder of the file.
     """
 
-    def __init__(self, path: str | Path, epochs_done: int = 0):
+    def __init__(self, path: str | Path, epochs_done: int = 0, tensorboard: bool = False):
         self.path = Path(path)
         self.rows: list[dict] = []
         self.note = ""
+        # What was written there after the checkpoint is hidden.
+        self.board = import_tensorboard().SummaryWriter(self.path.parent, purge_step=epochs_done + 1) if tensorboard \
+            else None
         if epochs_done and self.path.is_file():
             try:
                 self.rows = [row for row in read_log(self.path) if row["epoch"] <= epochs_done]
@@ -35,6 +41,19 @@ class TrainingLog:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.rows)
+        if self.board is not None:
+            for name, value in row.items():
+                self.board.add_scalar(name, value, row["epoch"])
+            self.board.flush()
+
+
+def import_tensorboard() -> ModuleType:
+    """torch.utils.tensorboard; UserError where the package that it needs is not installed."""
+    try:
+        return importlib.import_module("torch.utils.tensorboard")
+    except ImportError as error:
+        raise UserError(f"argument --tensorboard: {reason(error)}; pip install tensorboard, or leave the flag out "
+                        "(--no-tensorboard)") from None
 
 
 def read_log(path: str | Path) -> list[dict]:

@@ -17,5 +17,14 @@ def run(*command: str) -> None:
 
 
 def flags(settings: dict) -> list[str]:
-    """{"batch_size": 32} -> ["--batch_size", "32"]."""
-    return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    """{"batch_size": 32, "crop_scales": [1, 2], "compile": True} -> --batch_size 32 --crop_scales 1 2 --compile.
+
+    None and False leave their flag out.
+    """
+    words = []
+    for name, value in settings.items():
+        if value is None or value is False:
+            continue
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [f"--{name}", *map(str, values)]
+    return words

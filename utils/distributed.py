@@ -20,32 +20,42 @@ from utils.errors import STOPPED, UserError, exit_code
 def parse_devices(text: str) -> list[torch.device]:
     """One device a process: '0' or '0,1' -> those GPUs, 'cpu' or 'cpu,cpu' -> the CPU, once or shared by two.
 
-    UserError for anything else and for a GPU that is not there.
+    'auto' is GPU 0, or the CPU where PyTorch sees none, and says which on stderr. UserError for anything else and for a
+    GPU that is not there.
     """
+    if text == "auto":
+        return [_choose()]
     if set(text.split(",")) == {"cpu"}:
         return [torch.device("cpu") for _ in text.split(",")]
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"--gpu {text}: give GPU numbers such as 0 or 0,1, or cpu, or cpu,cpu") from None
+        raise UserError(f"--gpu {text}: give auto, GPU numbers such as 0 or 0,1, or cpu, or cpu,cpu") from None
     if len(set(numbers)) != len(numbers):
         raise UserError(f"--gpu {text}: a GPU is named twice")
     count = torch.cuda.device_count()
     missing = [number for number in numbers if not 0 <= number < count]
     if missing:
-        raise UserError(f"--gpu {text}: GPU {missing[0]} is not there, PyTorch sees {count}; for the CPU pass cpu")
+        raise UserError(f"--gpu {text}: GPU {missing[0]} is not there, PyTorch sees {count}; pass auto or cpu")
     return [torch.device("cuda", number) for number in numbers]
 
 
-def choose_device(gpu: str | None, cpu: bool) -> torch.device:
-    """The device of a script that runs as one process, from its flags --gpu and --cpu; GPU 0 where neither is given.
+def _choose() -> torch.device:
+    """GPU 0 or the CPU; said once, whatever the number of processes, and not among results."""
+    has_gpu = torch.cuda.is_available()
+    if is_main():
+        told = f"on GPU 0, {torch.cuda.get_device_name(0)}" if has_gpu else "no GPU here, on the CPU"
+        print(told, file=sys.stderr, flush=True)
+    return torch.device("cuda", 0) if has_gpu else torch.device("cpu")
 
-    UserError as parse_devices and for several devices; the CPU where PyTorch sees no GPU and none was asked for.
+
+def choose_device(gpu: str, cpu: bool) -> torch.device:
+    """The device of a script that runs as one process, from its flags --gpu and --cpu.
+
+    UserError as parse_devices and for several devices.
     """
     if cpu:
         return torch.device("cpu")
-    if gpu is None:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     devices = parse_devices(gpu)
     if len(devices) > 1:
         raise UserError(f"--gpu {gpu}: this script runs on one device, give one of them")
@@ -135,7 +145,8 @@ def leave() -> None:
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+    """The number of this process, also before it has joined the others."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", 0))
 
 
 def world_size() -> int:

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 
@@ -17,8 +18,24 @@ class UserError(Exception):
     """A mistake in the input, told in one line: what is wrong, where, and what to do."""
 
 
+def stop_quietly() -> None:
+    """Let Ctrl-C end a script in one line while it imports what takes seconds; run_script takes over from this.
+
+    Raised in the middle of an import, KeyboardInterrupt is a page of traceback, or a library takes it for its own.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop)
+
+
+def _stop(*_) -> None:
+    os.write(2, b"stopped\n")  # the streams of Python may be in use just now
+    os._exit(STOPPED)
+
+
 def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's main and end the process with its exit code, see `exit_code`."""
+    if signal.getsignal(signal.SIGINT) is _stop:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no text can be printed, as on stderr
     sys.exit(exit_code(main))

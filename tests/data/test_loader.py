@@ -246,6 +246,25 @@ def test_workers_see_the_same_pictures_as_the_main_process(records, place):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("place", CACHES)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_preview_shows_the_first_pictures_and_moves_nothing(records, place, num_workers):
+    expected = whole_epochs(make_loader(make_dataset(records, place)), epochs=(3,))
+    loader = make_loader(make_dataset(records, place), num_workers=num_workers)
+    loader.loaded.sampler.sampler.set_epoch(3)
+    torch.manual_seed(0)
+    preview, state = loader.preview(3), torch.get_rng_state()
+    torch.manual_seed(0)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(preview.images, expected[0].images[:3])
+    faces = expected[0].targets.picture < 3
+    for found, whole in zip(preview.targets, expected[0].targets):
+        assert torch.equal(found, whole[faces])
+    assert len(loader.preview(99).images) == 4
+    for found, whole in zip(whole_epochs(loader, epochs=(3,)), expected, strict=True):
+        assert_same(found, whole)
+
+
 def test_loader_processes_get_nothing_that_lies_on_the_device(records):
     dataset = make_dataset(records, DEVICE)
     assert len(pickle.dumps(dataset.pictures.for_loaders())) < 1000 < dataset.pictures.buffer.numel()

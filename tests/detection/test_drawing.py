@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from detection.drawing import blur_faces, draw_detections
-from tests.helpers import detections_of
+from data.targets import FACE, IGNORED
+from detection.drawing import FACE_COLOUR, IGNORED_COLOUR, LANDMARK_COLOURS, blur_faces, draw_detections, draw_targets
+from tests.helpers import detections_of, make_targets
 
 
 def test_a_score_is_drawn_where_the_box_touches_the_edge():
@@ -42,3 +43,34 @@ def test_blur_copes_with_faces_at_and_beyond_the_edge(box):
         assert blurred[inside].std() < picture[inside].std() / 2
     else:
         assert np.array_equal(blurred, picture)
+
+
+@pytest.mark.parametrize("side", [64, 96, 240])
+def test_what_a_picture_teaches_is_drawn_where_it_is(side):
+    """Faces with and without landmarks, and a region, at any scale; the picture without any stays as it is."""
+    images = np.full((3, 64, 64, 3), 60, np.uint8)
+    places = ((0.2, 0.3), (0.8, 0.3), (0.5, 0.5), (0.3, 0.8), (0.7, 0.8))
+    targets = make_targets((0, (10, 20, 42, 52), FACE), (0, (0, 0, 64, 10), IGNORED), (2, (8, 8, 40, 40), FACE),
+                           places=places)
+    targets.has_landmarks[:] = targets.has_landmarks.new_tensor([True, False, False])
+    drawn = draw_targets(images, targets, side)
+    assert [picture.shape for picture in drawn] == [(side, side, 3)] * 3 and (images == 60).all()
+    scale = side / 64
+
+    def is_near(picture: int, x: float, y: float, colour: tuple) -> bool:
+        left, top = int(x * scale) - 2, int(y * scale) - 2
+        part = drawn[picture][max(0, top):top + 5, max(0, left):left + 5]
+        return (part == colour).all(axis=2).any()
+
+    assert is_near(0, 26, 20, FACE_COLOUR) and is_near(0, 10, 40, FACE_COLOUR) and is_near(0, 42, 36, FACE_COLOUR)
+    assert is_near(0, 32, 5, IGNORED_COLOUR) and not is_near(0, 26, 36 - 10, FACE_COLOUR)
+    for (x, y), colour in zip(places, LANDMARK_COLOURS):
+        assert is_near(0, 10 + 32 * x, 20 + 32 * y, colour)
+        assert not is_near(2, 8 + 32 * x, 8 + 32 * y, colour)
+    assert (drawn[1] == 60).all()
+
+
+def test_500_faces_of_a_pixel_are_drawn():
+    boxes = [(0, (i % 64, i // 64, i % 64 + 1, i // 64 + 1)) for i in range(500)]
+    [drawn] = draw_targets(np.zeros((1, 64, 64, 3), np.uint8), make_targets(*boxes), 64)
+    assert drawn[:8].any() and not drawn[12:].any()

@@ -10,21 +10,22 @@ from onnx import TensorProto, helper, numpy_helper
 
 import detect as script
 from detection.onnx_detector import OnnxDetector
+from detection.shipped import SHIPPED
 from tests.edges.running import run
 from tests.helpers import ROOT
 from utils.errors import UserError
 
-SHIPPED = ROOT / "weights" / "v2" / "featherface_v2_deployment.onnx"
+GRAPH = SHIPPED.with_suffix(".onnx")
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return onnx.load(SHIPPED)
+    return onnx.load(GRAPH)
 
 
 @pytest.fixture(scope="module")
 def detector():
-    return OnnxDetector(SHIPPED)
+    return OnnxDetector(GRAPH)
 
 
 def save(path, graph):

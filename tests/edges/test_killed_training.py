@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_first_epoch(labels, tmp
 
 
 @pytest.mark.parametrize("name", ["FeatherFaceV2_last.pth", "FeatherFaceV2_final.pth", "training_log.csv",
-                                  "training_curves.png", LOCK])
+                                  "training_curves.png", "training_batch.jpg", LOCK])
 def test_a_folder_in_the_place_of_a_file_is_told_before_the_first_epoch(labels, tmp_path, name):
     (tmp_path / "run" / name).mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=re.escape(name)):
@@ -176,7 +176,7 @@ def test_ctrl_c_of_a_real_run_is_one_line_and_130(labels, tmp_path):
     run.send_signal(signal.SIGINT)
     told = run.communicate(timeout=60)[1]
     assert run.returncode == 130 and "Traceback" not in told
-    assert re.fullmatch("stopped: go on .*--resume_net .*_last.pth", told.splitlines()[-1])
+    assert re.fullmatch("stopped: go on with python train_v2.py --resume_net .*_last.pth", told.splitlines()[-1])
 
 
 # Logs that other programs saved
@@ -217,7 +217,7 @@ def test_a_log_that_is_still_whole_is_read(tmp_path, content):
 def test_a_run_goes_on_whatever_became_of_its_log(labels, unbroken, tmp_path, capsys):
     flags = tiny_flags(labels, tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
-        kill_at(patch, 5, before=False)  # the log of the second epoch is the first that it renames
+        kill_at(patch, 6, before=False)  # its picture, five files of the first epoch, the log of the second
         train(flags)
     log = tmp_path / "run" / "training_log.csv"
     log.write_text(log.read_text().replace(",", ";"))

@@ -13,6 +13,7 @@ import torch
 import benchmark
 import export
 from deployment.weights_file import PRECISION_COLUMNS, known_precision
+from detection.shipped import SHIPPED
 from detection.suppression import Detections
 from detection.text_files import STAMP, DetectionFolder, read_stamp
 from tests.edges.running import run
@@ -23,7 +24,6 @@ from utils.files import fingerprint
 from widerface_evaluate import evaluation
 from widerface_evaluate.wider_files import InputError
 
-WEIGHTS = ROOT / "weights" / "v2" / "FeatherFaceV2_final.pth"
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
 
 def names_in(folder):
@@ -43,8 +43,8 @@ class Killed(BaseException):
 
 def export_into(folder, renames, monkeypatch):
     """An export whose graph is quickly made, killed after a number of renames."""
-    options = export.parse_args(["--trained_model", str(WEIGHTS), "--output_folder", str(folder)])
-    network, rename, left = export.load_model(WEIGHTS), os.replace, [renames]
+    options = export.parse_args(["--trained_model", str(SHIPPED), "--output_folder", str(folder)])
+    network, rename, left = export.load_model(SHIPPED), os.replace, [renames]
 
     def replace(source, target):
         if not left[0]:
@@ -72,17 +72,16 @@ def test_a_kill_between_the_renames_leaves_no_mixed_package(tmp_path, monkeypatc
 
 
 def test_the_shipped_page_speaks_of_the_shipped_files():
-    page = (WEIGHTS.parent / "README.md").read_text(encoding="utf-8")
-    for suffix in ("pth", "onnx"):
-        name = f"featherface_v2_deployment.{suffix}"
-        assert f"{fingerprint(WEIGHTS.parent / name)}  {name}\n" in page
+    page = (SHIPPED.with_suffix(".md")).read_text(encoding="utf-8")
+    for path in (SHIPPED, SHIPPED.with_suffix(".onnx")):
+        assert f"{fingerprint(path)}  {path.name}\n" in page and "_deployment" not in page
 
 
 @pytest.mark.parametrize("place", ["file", "file/x", "/proc/x/v2", "n" * 256])
 def test_a_package_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch, place):
     (tmp_path / "file").touch()
     monkeypatch.setattr(export, "write_package", lambda *_: pytest.fail("the work began"))
-    outcome = run(export.main, "--trained_model", WEIGHTS, "--output_folder", tmp_path / place)
+    outcome = run(export.main, "--trained_model", SHIPPED, "--output_folder", tmp_path / place)
     assert outcome.code == 2 and outcome.err.startswith("error: cannot write ") and outcome.err.count("\n") == 1
 
 
@@ -90,14 +89,14 @@ def test_a_package_that_cannot_be_written_is_told_before_the_work(tmp_path, monk
 def test_a_benchmark_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch, place):
     (tmp_path / "file").touch()
     monkeypatch.setattr("benchmarks.comparison.measure_performance", lambda *_: pytest.fail("the work began"))
-    outcome = run(benchmark.main, "--trained_model", WEIGHTS, "--teacher_model", WEIGHTS, "--output_folder",
+    outcome = run(benchmark.main, "--trained_model", SHIPPED, "--teacher_model", SHIPPED, "--output_folder",
                   tmp_path / place)
     assert outcome.code == 2 and outcome.err.startswith("error: cannot write ") and outcome.err.count("\n") == 1
 
 
 def test_a_page_that_no_export_wrote_is_not_replaced(tmp_path):
     (tmp_path / "README.md").write_text("# My project\n")
-    outcome = run(export.main, "--trained_model", WEIGHTS, "--output_folder", tmp_path)
+    outcome = run(export.main, "--trained_model", SHIPPED, "--output_folder", tmp_path)
     assert outcome.code == 2 and "README.md is of something else" in outcome.err
     assert names_in(tmp_path) == {"README.md"} and (tmp_path / "README.md").read_text() == "# My project\n"
 
@@ -111,7 +110,7 @@ def test_a_folder_in_place_of_a_file_leaves_the_package_as_it_is(tmp_path):
         patch.setattr(export, "write_graph", lambda path, *_: path.write_bytes(b"graph") and (0.0, 0.0))
         patch.setattr(export, "time_graphs", lambda *_: {})
         with pytest.raises(UserError, match="pth: a folder is there"):
-            export.write_package(export.load_model(WEIGHTS), [], None, options)
+            export.write_package(export.load_model(SHIPPED), [], None, options)
     assert names_in(tmp_path) == {"README.md", "featherface_v2_deployment.pth"}
     assert (tmp_path / "README.md").read_text().startswith("old")
 

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from detection.shipped import SHIPPED
 from models import build_model, load_model, load_weights
-from tests.helpers import ROOT, SHARED, needs_shared
+from tests.helpers import SHARED, needs_shared
 from utils.errors import UserError
 from utils.pth_files import read_checkpoint
-
-SHIPPED = ROOT / "weights" / "v2" / "FeatherFaceV2_final.pth"
 
 
 def state_of(name: str) -> dict:

@@ -5,12 +5,15 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-import train_v2
+import demo
+from data.picture_files import read_picture, write_picture
 from notebooks import walkthrough
 from tests.helpers import ROOT
 from training.flags import parse_args
+from training.run_folder import checkpoint_path
 from utils.commands import flags
 
 NOTEBOOK = ROOT / "notebooks" / "03_train_evaluate_featherface_v2.ipynb"
@@ -29,7 +32,10 @@ def test_it_is_committed_without_outputs_in_demo_mode(cells):
 
 def test_it_has_its_eleven_sections_in_order(cells):
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    assert re.findall(r"^## (\d+)\.", text, re.MULTILINE) == [str(number) for number in range(1, 12)]
+    titles = ("Environment setup", "Data set and weights", "Training configuration", "Architecture comparison",
+              "Training process", "Training monitoring", "Model evaluation", "Direct evaluation",
+              "Performance analysis", "Model export", "Tips and troubleshooting")
+    assert re.findall(r"^## (.*)", text, re.MULTILINE) == [f"{i}. {title}" for i, title in enumerate(titles, start=1)]
 
 
 def test_it_holds_no_logic_of_its_own(cells):
@@ -45,10 +51,10 @@ def test_its_settings_are_flags_of_the_training(mode, epochs):
     config = walkthrough.settings(mode)
     options = parse_args(arguments=flags(config["training"]))
     assert options.epochs == epochs and options.alpha == 0.7 and options.temperature == 4
-    assert str(train_v2.checkpoint_path(options, "final")) == config["student"]
+    assert str(checkpoint_path(options, "final")) == config["student"]
     if mode == "demo":
         teacher = parse_args(arguments=flags(config["teacher_training"]))
-        assert str(train_v2.checkpoint_path(teacher, "final")) == config["teacher"]
+        assert str(checkpoint_path(teacher, "final")) == config["teacher"]
     if mode == "full":
         defaults = vars(parse_args(arguments=[]))
         assert Path(options.teacher_model) == Path(defaults["teacher_model"])
@@ -62,6 +68,30 @@ def test_its_recipe_is_that_of_the_parser():
     assert walkthrough.SMALL.keys() <= defaults.keys()
     shown = walkthrough.settings("full")["training"]
     assert {name: shown[name] for name in walkthrough.SHOWN} == walkthrough.RECIPE
+
+
+def test_its_demo_leaves_the_data_of_the_other_demo_alone():
+    folder = Path(walkthrough.settings("demo")["data_folder"])
+    assert folder != Path(demo.DATA) and not {folder, Path(demo.DATA)} & {*folder.parents, *Path(demo.DATA).parents}
+
+
+def test_shipped_weights_stand_beside_the_trained_ones(cells, monkeypatch):
+    """Wherever a network is looked at: evaluation, detection, performance."""
+    monkeypatch.chdir(ROOT)
+    assert (ROOT / walkthrough.settings("demo")["shipped"]).is_file()
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    for script in ("test_widerface.py", "detect.py", "benchmark.py"):
+        [cell] = [text for text in code if f'run("{script}"' in text]
+        assert 'config["student"]' in cell and 'config["shipped"]' in cell
+
+
+def test_pictures_of_two_folders_stand_side_by_side(tmp_path):
+    for folder, value in (("left", 50), ("right", 200)):
+        for name in ("a/1.jpg", "b/ü.jpg"):
+            write_picture(tmp_path / folder / name, np.full((40, 60, 3), value, np.uint8))
+    sheet = read_picture(walkthrough.side_by_side(tmp_path / "left", tmp_path / "right", tmp_path / "sheet.png"))
+    assert sheet.shape == (1120, 1120, 3)
+    assert (sheet[100::560, 100] == 50).all() and (sheet[100::560, 660] == 200).all()
 
 
 def test_an_unknown_mode_is_told():

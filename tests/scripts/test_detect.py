@@ -18,7 +18,7 @@ from detection.face_detector import FaceDetector
 from detection.inference import detect
 from detection.protocols import PROTOCOLS
 from detection.suppression import DetectionSettings
-from tests.helpers import RedBoxes, exit_code, red_picture
+from tests.helpers import ROOT, RedBoxes, exit_code, red_picture
 
 BOX = (40, 30, 80, 90)
 
@@ -317,10 +317,16 @@ def test_mistakes_get_one_line(monkeypatch, capfd, tmp_path, arguments, words):
 def test_a_missing_checkpoint_is_told(monkeypatch, capsys, tmp_path):
     monkeypatch.undo()
     path = write_red(tmp_path / "a.png")
-    monkeypatch.chdir(tmp_path)
-    assert run(path) == 2
+    assert run(path, "--trained_model", "weights/nowhere.pth") == 2
     told = capsys.readouterr().err
-    assert "weights/v2/FeatherFaceV2_final.pth" in told and told.count("\n") == 1
+    assert "weights/nowhere.pth" in told and told.count("\n") == 1
+
+
+def test_the_shipped_weights_are_found_from_any_folder(monkeypatch, capsys, tmp_path):
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert run(ROOT / "docs" / "detections.jpg") == 0
+    assert "2 faces in 1 picture" in capsys.readouterr().out
 
 
 def test_a_large_photograph(tmp_path):

@@ -1,7 +1,12 @@
 """train_v2.sh and train_v2.bat: the same flags, the values of the parser, the same demo."""
 
+import ast
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -17,7 +22,7 @@ def text_of(launcher: str) -> str:
 
 def flags_of(launcher: str) -> list[str]:
     """The words between train_v2.py and the flags that a person adds."""
-    command = re.search(r"python train_v2\.py(.*?)(\"\$@\"|%\*)", text_of(launcher), re.DOTALL).group(1)
+    command = re.search(r"python train_v2\.py( [\^\\]\n.*?)(\"\$@\"|%\*)", text_of(launcher), re.DOTALL).group(1)
     return shlex.split(re.sub(r"[\^\\]\s*\n", " ", command))
 
 
@@ -39,6 +44,26 @@ def test_a_flag_of_the_command_line_overrides_that_of_the_launcher(script):
     assert len(names) == len(set(names))
     options = parse_args(arguments=[*flags, "--epochs", "3", "--gpu", "cpu"])
     assert (options.epochs, options.gpu) == (3, "cpu")
+
+
+@pytest.mark.parametrize("script", LAUNCHERS)
+def test_a_run_that_goes_on_gets_no_flag_of_the_launcher(script):
+    """They would win over those of the checkpoint."""
+    text = text_of(script)
+    bare = re.search(r'^.*python train_v2\.py ("\$@"|%\*)', text, re.MULTILINE)
+    assert bare and "--resume_net" in text and "--resume-net" in text
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("words", [["--resume_net", "a b.pth"], ["--epochs", "3", "--resume-net=a.pth"]])
+def test_the_shell_launcher_hands_a_run_that_goes_on_its_words_alone(tmp_path, words):
+    for name, text in (("python", f'#!/bin/sh\n{sys.executable} -c "import sys; print(sys.argv[1:])" "$@"\n'),
+                       ("environment.sh", ""), ("train_v2.sh", text_of("train_v2.sh"))):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(["bash", tmp_path / "train_v2.sh", *words], capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert ast.literal_eval(done.stdout) == ["train_v2.py", *words]
 
 
 @pytest.mark.parametrize("script", LAUNCHERS)

@@ -13,6 +13,7 @@ import train_v2
 from models import MODELS, load_model
 from models.featherface_v2 import FeatherFaceV2
 from tests.helpers import ROOT, call, exit_code
+from training.checks import check_files
 from training.flags import parse_args
 from training.log import read_log
 from utils import distributed
@@ -39,7 +40,7 @@ def test_a_run_leaves_the_promised_files(flags, tmp_path):
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
     assert names == {f"FeatherFaceV2_{name}.pth" for name in ("epoch_2", "epoch_4", "last", "best", "final")} | {
-        "training_log.csv", "training_curves.png"}
+        "training_log.csv", "training_curves.png", "training_batch.jpg"}
     rows = read_log(folder / "training_log.csv")
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     for name in ("total", "box", "class", "landmark", "kd_class", "kd_box", "kd_landmark", "feature", "learning_rate",
@@ -117,7 +118,7 @@ def test_two_processes_end_with_the_weights_of_one(flags, tmp_path):
         folder = tmp_path / gpu
         options = parse_args(arguments=[*flags, *off, "--save_folder", str(folder)])
         train_v2.settle(options)
-        train_v2.check_files(options)
+        check_files(options)
         options.devices = distributed.parse_devices(gpu)
         distributed.launch(train_frozen, options, len(options.devices))
         results.append(read_checkpoint(folder / "FeatherFaceV2_final.pth")["model"])

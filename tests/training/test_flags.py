@@ -16,7 +16,7 @@ def test_both_spellings_of_a_flag():
 
 def test_the_defaults_are_those_promised():
     promised = dict(batch_size=32, lr=1e-3, epochs=400, warmup_epochs=5, temperature=4.0, alpha=0.7, feature_weight=0.1,
-                    mixup_alpha=0.2, cutmix_prob=0.5, dropblock_prob=0.1, dropblock_size=3, gpu="0", resume_net=None)
+                    mixup_alpha=0.2, cutmix_prob=0.5, dropblock_prob=0.1, dropblock_size=3, gpu="auto", resume_net=None)
     options = vars(parse_args(arguments=[]))
     assert {name: options[name] for name in promised} == promised
 

@@ -7,11 +7,12 @@ import torch
 
 from data.loader import Batch
 from data.targets import FACE, IGNORED
+from detection.shipped import SHIPPED
 from layers.anchors import make_anchors
 from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
 from models import load_model
-from tests.helpers import ROOT, make_targets
+from tests.helpers import make_targets
 from training import graphs
 from training.ema import WeightAverage
 from training.graphs import FEWEST_ROWS, GraphedStep
@@ -27,7 +28,7 @@ def build(kind: type[TrainingStep], teacher_checkpoint, device: str = "cpu", **s
     """A step of the shipped network with a teacher."""
     torch.manual_seed(0)
     taught = load_model(teacher_checkpoint).requires_grad_(False)
-    trainee = Trainee(load_model(ROOT / "weights" / "v2" / "FeatherFaceV2_final.pth"), taught)
+    trainee = Trainee(load_model(SHIPPED), taught)
     taught.to(device)
     trainee.to(device, memory_format=torch.channels_last)
     trainee.train()

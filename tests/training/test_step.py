@@ -11,11 +11,12 @@ from data.config import FILES
 from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
 from data.pictures import open_pictures
 from data.widerface import read_labels
+from detection.shipped import SHIPPED
 from layers.anchors import make_anchors
 from layers.criterion import TEACHER_TERMS, Criterion
 from layers.dropblock import set_dropblock
 from models import build_model, load_model
-from tests.helpers import CPU, ROOT
+from tests.helpers import CPU
 from training.ema import WeightAverage
 from training.optimizer import build_optimizer
 from training.step import COMPILED_STEPS, TrainingStep, compile_networks, compiles
@@ -38,7 +39,7 @@ def make_step(teacher_checkpoint):
     def make(feature_weight: float = 0.1, **settings) -> TrainingStep:
         torch.manual_seed(0)
         taught = load_model(teacher_checkpoint).requires_grad_(False)
-        trainee = Trainee(load_model(ROOT / "weights" / "v2" / "FeatherFaceV2_final.pth"), taught).eval()
+        trainee = Trainee(load_model(SHIPPED), taught).eval()
         optimizer, average = build_optimizer(trainee, 1e-3, 0.05), WeightAverage(trainee.network, 0.9)
         criterion = Criterion(True, 0.7, feature_weight, 4.0)
         return TrainingStep(trainee, taught, criterion, optimizer, average, make_anchors(64, 64), **settings)

@@ -6,6 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+import benchmark
+import detect
+import test_widerface
+from benchmarks import training_loader
+from training.flags import parse_args as train_flags
 from utils import distributed
 from utils.errors import UserError
 
@@ -14,6 +19,30 @@ def test_a_script_of_one_process_takes_one_device():
     assert distributed.choose_device("cpu", cpu=False) == torch.device("cpu")
     with pytest.raises(UserError, match="--gpu cpu,cpu.*one device"):
         distributed.choose_device("cpu,cpu", cpu=False)
+
+
+@pytest.mark.parametrize(("gpus", "device", "words"), [
+    (0, torch.device("cpu"), "no GPU here, on the CPU\n"), (2, torch.device("cuda", 0), "on GPU 0, Wheel\n"),
+])
+def test_auto_is_gpu_0_or_the_cpu_and_is_said_once(monkeypatch, capsys, gpus, device, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Wheel")
+    assert distributed.parse_devices("auto") == [distributed.choose_device("auto", cpu=False)] == [device]
+    assert capsys.readouterr() == ("", 2 * words)
+    monkeypatch.setenv("RANK", "1")
+    assert distributed.parse_devices("auto") == [device]
+    assert capsys.readouterr() == ("", "")
+    assert distributed.choose_device("auto", cpu=True) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("parse", [
+    train_flags, detect.parse_args, test_widerface.parse_args, benchmark.parse_args, training_loader.parse_args,
+])
+def test_auto_is_the_default_of_every_script(parse):
+    model = ["--trained_model", "a.pth"]
+    needed = {detect.parse_args: ["a.jpg"], test_widerface.parse_args: model,
+              benchmark.parse_args: [*model, "--teacher_model", "a.pth"]}
+    assert parse(arguments=needed.get(parse, [])).gpu == "auto"
 
 
 def average_and_save(folder: Path) -> None:

@@ -1,0 +1,43 @@
+"""What must be there before a run starts, told before anything is loaded."""
+
+from argparse import Namespace
+from os.path import isfile  # unlike that of pathlib, it takes names of any length
+from pathlib import Path
+
+from data.download import FOLDER_HELP
+from training.log import import_tensorboard
+from training.run_folder import check_for_earlier_run
+from utils import distributed
+from utils.errors import UserError
+
+IMAGENET_BACKBONE = Path("weights/mobilenetV1X0.25_pretrain.tar")
+
+
+def check_files(options: Namespace) -> None:
+    """Stop where the run lacks a file or would overwrite those of another."""
+    missing = []
+    for path in options.training_dataset:
+        if not isfile(path):
+            missing.append(f"no training set at {path}\n{FOLDER_HELP}")
+    if options.teacher_model != "none" and not isfile(options.teacher_model):
+        missing.append(f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there "
+                       "(https://github.com/dohun-mat/FeatherFace), train one with --model v1 --teacher_model none "
+                       "--save_folder weights/v1/, or pass --teacher_model none")
+    if options.init_weights is not None and not isfile(options.init_weights):
+        missing.append(f"no checkpoint at {options.init_weights}: --init_weights takes one of the network to train")
+    if options.init_backbone == "imagenet" and not isfile(IMAGENET_BACKBONE):
+        missing.append(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put it there, or pass --init_backbone none")
+    if missing:
+        raise UserError("\n".join(missing))
+    if options.tensorboard:
+        import_tensorboard()
+    check_for_earlier_run(options.save_folder, options.resume_net)
+
+
+def share_batch(options: Namespace) -> None:
+    """Choose the devices; stop where one is not there or the batch cannot be shared equally."""
+    options.devices = distributed.parse_devices(options.gpu)
+    processes = max(distributed.launched_processes(), len(options.devices))
+    if options.batch_size % (processes * options.accumulate):
+        raise UserError(f"--batch_size {options.batch_size} cannot be split into {processes} processes x "
+                        f"{options.accumulate} parts: make it a multiple of {processes * options.accumulate}")
