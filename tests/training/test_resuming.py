@@ -68,8 +68,9 @@ def test_another_runs_folder_is_not_gone_on_in(labels, halfway, tmp_path):
 
 def test_every_flag_survives_a_checkpoint(halfway, tmp_path):
     """Numbers, lists, paths, switches and what was left open."""
-    given = ["--tensorboard", "--compile", "off", "--training_dataset", "a/b.txt", "c d.txt", "--dataset_shares", "0.7", "0.3", "--precision",
-             "bfloat16", "--val_dataset", "val", "--lr", "1e-05", "--clip_grad", "3"]
+    given = ["--tensorboard", "--compile", "off", "--training_dataset", "a/b.txt", "c d.txt",
+             "--dataset_shares", "0.7", "0.3", "--precision", "bfloat16", "--val_dataset", "val", "--lr", "1e-05",
+             "--clip_grad", "3"]
     options = parse_args(arguments=[*given, "--save_folder", str(tmp_path)])
     state = torch.load(halfway / "FeatherFaceV2_last.pth")
     unsaved = {"save_folder", "resume_net", "init_backbone", "init_weights"}
