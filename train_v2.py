@@ -73,6 +73,13 @@ from utils.errors import UserError, run_script
 #: Most pictures of the first batch that are drawn, and the pixels of a side of each.
 DRAWN_PICTURES, DRAWN_SIDE = 16, 480
 
+#: Seconds between two drawings of the curves, which take half a second.
+CURVES_EVERY = 30
+
+#: Share of an epoch that the host waits for a GPU which always has work: it runs ahead of it, up to --print_freq steps.
+BUSY_DEVICE_WAIT = 0.02
+SLOW_LOADER = "note: the GPU waits for pictures: more --num_workers, --cache ram or --cache device make it faster"
+
 
 def settle(options: Namespace) -> None:
     """Decide what depends on other flags; stop where these do not go together, before anything is loaded."""
@@ -155,11 +162,14 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options
     if log is not None and epochs:
         sampler.set_epoch(epochs.start)
         draw_first_batch(loader, folder / BATCH)
+    drawn = -math.inf
     with show_progress(options.epochs * steps, epochs.start * steps) as progress:
         for epoch in epochs:
             sampler.set_epoch(epoch)
             progress.set_description(f"epoch {epoch + 1}/{options.epochs}")
             row = train_one_epoch(step, loader, epoch, options, progress)
+            if device.type == "cuda" and epoch == epochs.start + 1 and row["device_wait"] < BUSY_DEVICE_WAIT:
+                progress.write(SLOW_LOADER)
             if not distributed.is_main():
                 continue
             names = due_checkpoints(epoch, options)
@@ -170,7 +180,9 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options
                     best_ap = row["ap_mean"]
                     names.append("best")
             log.append(row)
-            plot_training(log.rows, folder / CURVES, list(step.criterion.weights))
+            if time.monotonic() - drawn >= CURVES_EVERY or epoch + 1 == options.epochs:
+                plot_training(log.rows, folder / CURVES, list(step.criterion.weights))
+                drawn = time.monotonic()
             for path in (checkpoint_path(options, name) for name in [*names, "last"]):
                 save_training_state(path, step.model, step.optimizer, step.average, epoch + 1, best_ap, options)
             progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
@@ -274,7 +286,7 @@ def train_one_epoch(step, loader, epoch, options, progress) -> dict:
     steps, total_steps = len(loader), options.epochs * len(loader)
     sums = torch.zeros(len(criterion.weights) + 2, device=step.anchors.device)
     gradients, unreadable = {}, set()
-    start = time.perf_counter()
+    start, waited = time.perf_counter(), 0.0
     for index, batch in enumerate(loader):
         steps_done = epoch * steps + index
         rate = learning_rate(steps_done, total_steps, options.warmup_epochs * steps, options.lr)
@@ -290,14 +302,17 @@ def train_one_epoch(step, loader, epoch, options, progress) -> dict:
         sums += torch.stack([criterion.total(losses), *(losses[name] for name in criterion.weights), norm])
         progress.update()
         if (index + 1) % options.print_freq == 0 or index + 1 == steps:
+            asked = time.perf_counter()
             means = read_means(sums, index + 1, criterion)
+            waited += time.perf_counter() - asked
             progress.set_postfix(loss=f"{means['total']:.3f}", lr=f"{rate:.1e}")
 
     for path in sorted(unreadable):
         progress.write(f"warning: cannot read {path}, trained on an empty picture instead")
-    speed = steps * options.batch_size / (time.perf_counter() - start)
+    passed = time.perf_counter() - start
     gradients = {name: value.item() for name, value in gradients.items()}
-    return {"epoch": epoch + 1, "learning_rate": rate, **means, **gradients, "images_per_second": speed}
+    return {"epoch": epoch + 1, "learning_rate": rate, **means, **gradients,
+            "images_per_second": steps * options.batch_size / passed, "device_wait": waited / passed}
 
 
 def read_means(sums: Tensor, steps: int, criterion: Criterion) -> dict[str, float]:

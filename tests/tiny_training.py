@@ -61,7 +61,8 @@ def contents(folder: Path) -> dict[str, object]:
     found = {path.name: readers[path.suffix](path) for path in folder.iterdir() if path.suffix in readers}
     found |= {path.name: None for path in folder.iterdir() if path.suffix not in readers}
     for row in found.get("training_log.csv", ()):
-        row.pop("images_per_second", None)
+        for timed in ("images_per_second", "device_wait"):
+            row.pop(timed, None)
     return found
 
 
