@@ -17,8 +17,6 @@ from utils.boxes import generalized_iou
 #: The teacher's face probability from which its boxes and its landmarks teach.
 BOX_CONFIDENCE = 0.5
 LANDMARK_CONFIDENCE = 0.7
-#: Weight per pyramid level of the published setting (PKD, Cao et al., NeurIPS 2022).
-FEATURE_SCALE = 10.0
 
 
 def class_distillation(student: Tensor, teacher: Tensor, temperature: float, normalizer: Tensor) -> Tensor:
@@ -67,13 +65,16 @@ def landmark_distillation(student: FaceOutputs, teacher: FaceOutputs, normalizer
 
 
 def feature_distillation(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Tensor:
-    """Half the mean squared difference of the standardised maps, times 10, summed over levels (PKD), a scalar.
+    """Half the mean squared difference of the standardised maps, summed over levels, a scalar.
+
+    PKD (Cao et al., NeurIPS 2022) multiplies it by 10: at the default weight that was more than half of the whole loss
+    and cost AP (docs/experiments/2026-11-27-feature-term.md).
 
     student: projected neck outputs, each of the teacher's shape [B, C, H, W]. Standardised maps differ by
     1 - correlation, whatever the scale of either network's activations.
     """
     terms = [
-        FEATURE_SCALE * functional.mse_loss(standardize(projected.float()), standardize(reference.float())) / 2
+        functional.mse_loss(standardize(projected.float()), standardize(reference.float())) / 2
         for projected, reference in zip(student, teacher, strict=True)
     ]
     return torch.stack(terms).sum()
