@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data import download
-from data.download import arrange, extract, parse_official_boxes
+from data.download import arrange, extract
 from data.widerface import read_labels
 from tests.helpers import exit_code
 from utils.errors import UserError
@@ -120,26 +120,6 @@ def host(tmp_path, monkeypatch):
 
 def files_of(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_official_boxes():
-    entries = list(parse_official_boxes(OFFICIAL_BOXES.replace("\n", "\r\n")))
-    assert entries == [
-        ("0--Parade/a.jpg", [(10, 20, 30, 40)], [(1, 2, 3, 4)]),
-        ("0--Parade/empty.jpg", [], []),
-        ("1--Handshaking/b.jpg", [(7, 8, 9, 10)], []),
-    ]
-
-
-@pytest.mark.parametrize("text, line", [
-    ("0--Parade/a.jpg\n2\n1 2 3 4 0 0 0 0 0 0\n", 1),  # cut off
-    ("0--Parade/a.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n1 2 3 4 0 0 0 0 0 0\n", 4),  # a row too many
-    ("0--Parade/a.jpg\n1\n1 2 3 4\n", 1),
-    ("0--Parade/a.jpg\nmany\n", 1),
-])
-def test_malformed_official_boxes(text, line):
-    with pytest.raises(UserError, match=f"line {line}:"):
-        list(parse_official_boxes(text))
 
 
 def test_folder_from_archives_at_hand(tmp_path, archives, capsys):
