@@ -78,7 +78,7 @@ def find_truth(folder: Path, is_needed: bool, remarks: list[str]) -> GroundTruth
     cannot be written it serves this process alone.
     """
     target, labels = folder / "ground_truth", folder / "label.txt"
-    if target.is_dir() or not labels.is_file():
+    if os.path.lexists(target) or not labels.is_file():
         return read_ground_truth(target) if is_needed or target.is_dir() else None
     records, report = read_labels(labels)
     if not report.faces and not is_needed:

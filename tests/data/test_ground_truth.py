@@ -30,7 +30,8 @@ def test_subsets_are_by_height_to_the_pixel(tmp_path):
 
 
 def test_ignored_regions_count_nowhere(tmp_path):
-    write_ground_truth_of(tmp_path / "truth", [record("a/b.jpg", (0, 0, 90, 90), (0, 0, 80, 80), ignored=(True, False))])
+    picture = record("a/b.jpg", (0, 0, 90, 90), (0, 0, 80, 80), ignored=(True, False))
+    write_ground_truth_of(tmp_path / "truth", [picture])
     truth = load_ground_truth(tmp_path / "truth")
     assert truth.labels["invalid"].tolist() == [1, 0]
     assert all(counted.tolist() == [False, True] for counted in truth.subsets.values())
