@@ -51,7 +51,7 @@ def open_labelled(
     declared: height and width in the label file, where it has them. They tell whether labels refer to the picture as
     EXIF turns it, as programs for labelling show it, or as it is stored; without them it is the first.
     """
-    stored = picture_size_of(path) if path.is_file() else None
+    stored = picture_size_of(path)
     if stored is None:
         report.add("picture that cannot be read", f"{place}: {path}")
         return None
@@ -119,7 +119,10 @@ def index_pictures(source: Path, images: Path | None) -> PictureIndex:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files in a folder and in those in it, links followed, no folder twice, in the order of their names."""
+    """All files in a folder and in those in it, links followed, no folder twice, in the order of their names.
+
+    Hidden ones, pipes and devices are none.
+    """
     seen, files = set(), []
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -129,4 +132,4 @@ def files_below(folder: Path) -> list[Path]:
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(files)
+    return sorted(path for path in files if path.is_file())
