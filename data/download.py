@@ -32,7 +32,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from data.formats.wider_text import parse_official_boxes
-from data.widerface import read_labels
+from data.widerface import CONVERTER, read_labels
 from utils.arguments import ArgumentParser
 from utils.errors import UserError, reason, run_script
 from utils.files import atomic_folder, atomic_path, fingerprint
@@ -79,6 +79,14 @@ TIMEOUT_SECONDS = 60
 #: Bytes that nothing here comes near: the largest archive has 1.9 GB, labels with landmarks have some 30 MB.
 LARGEST_ARCHIVE = 4 << 30
 LARGEST_LABELS = 256 << 20
+
+
+def training_set_help(path: Path) -> str:
+    """What to tell where `path` should be a label.txt to train on and is no file."""
+    if os.path.isdir(path):  # unlike that of pathlib it takes names of any length
+        return (f"{path} is a folder: give the label.txt in it; what is labelled for YOLO, Pascal VOC or COCO gets one "
+                f"by {CONVERTER} {path} --output my_faces")
+    return f"no training set at {path}\n{FOLDER_HELP}"
 
 
 def download(url: str, expected_sha256: str, path: Path) -> None:

@@ -172,6 +172,18 @@ def test_labels_that_cannot_be_right_stop_the_run(flags, drawn_set, tmp_path, ca
     assert line.startswith("error: ") and words in line
 
 
+@pytest.mark.parametrize(("name", "text"), [("folder", None), ("a.txt", "0 0.5 0.5 0.1 0.1"),
+                                           ("a.json", '{"images": []}')])
+def test_labels_of_other_formats_name_the_converter(flags, tmp_path, capsys, name, text):
+    if text is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_text(text)
+    assert exit_code(train_v2.main, *flags, "--training_dataset", str(tmp_path / name)) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "python -m data.convert" in line
+
+
 def test_a_checkpoint_is_trained_further(flags, teacher_checkpoint, tmp_path):
     """With a learning rate of 0 the weights stay those of --init_weights, whatever the seed."""
     own = ["--model", "v1", "--teacher_model", "none", "--init_weights", teacher_checkpoint, "--lr", "0",
