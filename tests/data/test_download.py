@@ -12,23 +12,9 @@ import pytest
 from data import download
 from data.download import arrange, extract
 from data.widerface import read_labels
+from tests.data.formats.pictures import OFFICIAL_BOXES
 from tests.helpers import exit_code
 from utils.errors import UserError
-
-#: Official lines of numbers end with a blank.
-OFFICIAL_BOXES = """\
-0--Parade/a.jpg
-3
-10 20 30 40 0 0 0 0 0 0_
-1 2 3 4 2 0 0 1 2 0_
-5 5 0 7 2 0 0 0 0 0_
-0--Parade/empty.jpg
-0
-0 0 0 0 0 0 0 0 0 0_
-1--Handshaking/b.jpg
-1
-7 8 9 10 0 0 0 0 0 0_
-""".replace("_", " ")
 
 LANDMARKS = "12 14 0 18 14 0 15 17 1 13 20 0 17 20 0 0.8"
 

@@ -1,4 +1,4 @@
-"""Pictures for label files of other formats."""
+"""Pictures for label files of other formats, and WIDER FACE's official text."""
 
 from pathlib import Path
 
@@ -6,6 +6,21 @@ import numpy as np
 from PIL import Image
 
 from data.picture_files import write_picture
+
+#: Official lines of numbers end with a blank.
+OFFICIAL_BOXES = """\
+0--Parade/a.jpg
+3
+10 20 30 40 0 0 0 0 0 0_
+1 2 3 4 2 0 0 1 2 0_
+5 5 0 7 2 0 0 0 0 0_
+0--Parade/empty.jpg
+0
+0 0 0 0 0 0 0 0 0 0_
+1--Handshaking/b.jpg
+1
+7 8 9 10 0 0 0 0 0 0_
+""".replace("_", " ")
 
 
 def write_pictures(folder: Path, *names: str, height: int = 60, width: int = 80) -> None:

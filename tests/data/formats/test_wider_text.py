@@ -4,27 +4,12 @@ import pytest
 
 from data.formats.wider_text import parse_official_boxes, read_wider_text
 from data.widerface import LabelReport
-from tests.data.formats.pictures import write_pictures
+from tests.data.formats.pictures import OFFICIAL_BOXES, write_pictures
 from utils.errors import UserError
-
-#: Official lines of numbers end with a blank.
-OFFICIAL = """\
-0--Parade/a.jpg
-3
-10 20 30 40 0 0 0 0 0 0_
-1 2 3 4 2 0 0 1 2 0_
-5 5 0 7 2 0 0 0 0 0_
-0--Parade/empty.jpg
-0
-0 0 0 0 0 0 0 0 0 0_
-1--Handshaking/b.jpg
-1
-7 8 9 10 0 0 0 0 0 0_
-""".replace("_", " ")
 
 
 def test_entries():
-    assert list(parse_official_boxes(OFFICIAL.split("\n"), "file")) == [
+    assert list(parse_official_boxes(OFFICIAL_BOXES.split("\n"), "file")) == [
         ("0--Parade/a.jpg", [((10, 20, 30, 40), False, 3), ((1, 2, 3, 4), True, 4), ((5, 5, 0, 7), False, 5)]),
         ("0--Parade/empty.jpg", []),
         ("1--Handshaking/b.jpg", [((7, 8, 9, 10), False, 11)]),
@@ -48,7 +33,7 @@ def test_pictures_are_found_beside_the_labels(tmp_path, images):
     write_pictures(tmp_path / "WIDER_train" / "images", "0--Parade/a.jpg", "0--Parade/empty.jpg")
     path = tmp_path / "wider_face_split" / "wider_face_train_bbx_gt.txt"
     path.parent.mkdir()
-    path.write_text(OFFICIAL.replace("\n", "\r\n"), newline="")
+    path.write_text(OFFICIAL_BOXES.replace("\n", "\r\n"), newline="")
     report = LabelReport()
     a, empty = read_wider_text(path, images and tmp_path / images, report)
     assert [annotation.ignored for annotation in a.annotations] == [False, True, False] and not empty.annotations
