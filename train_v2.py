@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from data.augment import training_augmentations
+from data.label_checks import check_label_sets
 from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader, quotas
 from data.pictures import open_pictures
 from data.widerface import Record, read_labels
@@ -137,7 +138,7 @@ def train(options: Namespace) -> None:
     with hold_folder(options.save_folder, written) if distributed.is_main() else nullcontext():
         records, sizes = read_training_sets(options.training_dataset)
         loader, sampler = build_loader(records, sizes, options, device)
-        validation_set = find_validation_set(options)
+        validation_set = find_validation_set(options) if distributed.is_main() else None
 
         torch.manual_seed(options.seed)
         network, teacher = build_networks(options)
@@ -214,13 +215,12 @@ def find_validation_set(options: Namespace) -> ValidationSet | None:
 
 def read_training_sets(paths: list[Path]) -> tuple[list[Record], list[int]]:
     """The pictures of all training sets, one set after the other, and how many each has; says what was read."""
-    records, sizes = [], []
-    for path in paths:
-        found, report = read_labels(path)
+    sets = {path: read_labels(path) for path in paths}
+    for path, (_, report) in sets.items():
         distributed.say(f"{path}: {report}" if len(paths) > 1 else str(report))
-        records += found
-        sizes.append(len(found))
-    return records, sizes
+    check_label_sets({path: report for path, (_, report) in sets.items()})
+    found = [sets[path][0] for path in paths]
+    return [record for records in found for record in records], [len(records) for records in found]
 
 
 def build_loader(

@@ -31,7 +31,8 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from data.widerface import read_labels
+from data.formats.wider_text import parse_official_boxes
+from data.widerface import CONVERTER, read_labels
 from utils.arguments import ArgumentParser
 from utils.errors import UserError, reason, run_script
 from utils.files import atomic_folder, atomic_path, fingerprint
@@ -64,7 +65,8 @@ FOLDER_HELP = """\
             for AP data/widerface/val/wider_val.txt, val/images/EVENT/NAME.jpg and val/ground_truth/*.mat
   sources:  pictures and ground truth from http://shuoyang1213.me/WIDERFACE/, label.txt with landmarks from
             https://github.com/deepinsight/insightface/tree/master/detection/retinaface
-  python -m data.download fetches and arranges them; bash train_v2.sh --demo needs none of it"""
+  python -m data.download fetches and arranges them; bash train_v2.sh --demo needs none of it
+  your own: python -m data.convert arranges what is labelled for YOLO, Pascal VOC or COCO (docs/own_pictures.md)"""
 
 LANDMARK_HELP = """\
 No landmarks in label.txt, only boxes. RetinaFace's annotations have them: fetch retinaface_gt_v1.1.zip by hand \
@@ -77,6 +79,14 @@ TIMEOUT_SECONDS = 60
 #: Bytes that nothing here comes near: the largest archive has 1.9 GB, labels with landmarks have some 30 MB.
 LARGEST_ARCHIVE = 4 << 30
 LARGEST_LABELS = 256 << 20
+
+
+def training_set_help(path: Path) -> str:
+    """What to tell where `path` should be a label.txt to train on and is no file."""
+    if os.path.isdir(path):  # unlike that of pathlib it takes names of any length
+        return (f"{path} is a folder: give the label.txt in it; what is labelled for YOLO, Pascal VOC or COCO gets one "
+                f"by {CONVERTER} {path} --output my_faces")
+    return f"no training set at {path}\n{FOLDER_HELP}"
 
 
 def download(url: str, expected_sha256: str, path: Path) -> None:
@@ -195,35 +205,20 @@ def path_within(folder: Path, name: str, archive: Path) -> Path:
     return path
 
 
-def parse_official_boxes(text: str) -> Iterator[tuple[str, list[tuple], list[tuple]]]:
-    """Each picture's name, its faces and its regions marked invalid, out of the official text file.
-
-    An entry is a path line, a count line and rows `x y w h blur expression illumination invalid occlusion pose`.
-    A count of 0 is followed by one row of zeros. Boxes x y w h of no area are left out. UserError for a bad entry.
-    """
-    lines = enumerate(text.rstrip().splitlines(), start=1)
-    for line_number, name in lines:
-        try:
-            if not name.strip().endswith(".jpg"):
-                raise ValueError
-            count = int(next(lines)[1])
-            rows = [[int(word) for word in next(lines)[1].split()] for _ in range(max(count, 1))]
-            boxes = [(tuple(row[:4]), row[7]) for row in rows if row[2] > 0 and row[3] > 0]
-        except (ValueError, IndexError, StopIteration):
-            raise UserError(f"{BOX_FILE}, line {line_number}: malformed entry; is {BOX_ARCHIVE} official?") from None
-        yield name.strip(), [box for box, invalid in boxes if not invalid], [box for box, invalid in boxes if invalid]
-
-
 def write_official_labels(path: Path, train: Path) -> None:
     """label.txt and ignore.txt (what is marked invalid) in `train`, from wider_face_split.zip at `path`."""
     with open_archive(path) as archive:
         refuse_large(archive.getinfo(BOX_FILE).file_size, LARGEST_LABELS, f"{BOX_FILE} in {path}")
         text = archive.read(BOX_FILE).decode("utf-8", errors="replace")
     labels, regions = [], []
-    for name, faces, invalid in parse_official_boxes(text):
-        labels += [f"# {name}", *(" ".join(map(str, box)) for box in faces)]
-        if invalid:
-            regions += [f"# {name}", *(" ".join(map(str, box)) for box in invalid)]
+    for name, faces in parse_official_boxes(text.splitlines(), f"{BOX_FILE} in {path}"):
+        rows = {True: [], False: []}
+        for face in faces:
+            if min(face.box[2:]) > 0:
+                rows[face.is_invalid].append(" ".join(map(str, face.box)))
+        labels += [f"# {name}", *rows[False]]
+        if rows[True]:
+            regions += [f"# {name}", *rows[True]]
     write_lines(train / "ignore.txt", regions)
     write_lines(train / "label.txt", labels)  # the last of the two: where it stands, both are whole
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -18,6 +18,9 @@ Image.MAX_IMAGE_PIXELS = None  # Pillow reads headers here, which are the way to
 
 #: Bytes of decoded pixels from which on it is asked whether they fit into memory: the system ends what takes too much.
 LARGE_PICTURE = 1 << 28
+
+#: EXIF orientations: the one that changes nothing, and those that swap height and width.
+AS_STORED, SIDEWAYS = 1, range(5, 9)
 
 #: OpenCV's flags by the divisor of both sides.
 REDUCED_COLOUR = {
@@ -92,6 +95,27 @@ def picture_size_of(path: str | Path) -> tuple[int, int] | None:
     if size is None and (pixels := read_picture(path)) is not None:
         size = pixels.shape[:2]
     return size
+
+
+def orientation_of(path: str | Path) -> int:
+    """How EXIF says that a picture is to be turned or mirrored, 1 to 8; AS_STORED where it says nothing."""
+    try:
+        with Image.open(path) as picture:
+            found = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # as above
+        return AS_STORED
+    return found if found in range(1, 9) else AS_STORED
+
+
+def upright_bytes(path: str | Path) -> bytes | None:
+    """A picture file turned as its EXIF says, in the same format; a JPEG loses a little. None where it is damaged."""
+    data = io.BytesIO()
+    try:
+        with Image.open(path) as picture:
+            ImageOps.exif_transpose(picture).save(data, format=picture.format, quality=95)
+    except Exception:  # as above
+        return None
+    return data.getvalue()
 
 
 def encode_picture(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes | None:

@@ -1,4 +1,4 @@
-"""WIDER FACE's training set: label.txt -> records.
+"""WIDER FACE's layout, which all sets are trained and measured in: label.txt -> records, lists of pictures.
 
 The folder: label.txt, the pictures under images/EVENT/NAME.jpg beside it, and optionally ignore.txt.
 """
@@ -11,11 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from data.formats.recognise import format_of
 from utils.errors import UserError
+from utils.files import as_line
 from utils.text_files import inner_name, read_lines
 
 #: Numbers a face line may hold: the box, the box with five landmarks of three numbers, and that with a score.
 BOX_NUMBERS, LANDMARK_NUMBERS, SCORED_NUMBERS = 4, 19, 20
+
+#: What turns labels of other formats into this layout.
+CONVERTER = "python -m data.convert"
 
 LAYOUT = "expected label.txt and beside it images/EVENT/NAME.jpg"
 
@@ -40,6 +45,8 @@ class LabelReport:
     faces_with_landmarks: int = 0
     ignored_regions: int = 0
     pictures_without_faces: int = 0
+    face_lines: int = 0  #: lines that should be a face, usable or not
+    largest: float = 0.0  #: of all x, y, width and height of faces, in absolute value
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -50,7 +57,7 @@ class LabelReport:
         self.problems[problem] += 1
         examples = self.examples.setdefault(problem, [])
         if len(examples) < self.EXAMPLES_PER_KIND:
-            examples.append(place)
+            examples.append(as_line(place))
 
     def count(self, records: list[Record]) -> None:
         """Take in what can be trained on."""
@@ -60,6 +67,9 @@ class LabelReport:
             self.faces_with_landmarks += int(record.has_landmarks.sum())
             self.ignored_regions += int(record.ignored.sum())
             self.pictures_without_faces += bool(record.ignored.all())
+            faces = record.boxes[~record.ignored]
+            numbers = np.concatenate([faces[:, :2], faces[:, 2:] - faces[:, :2]])
+            self.largest = max(self.largest, float(np.abs(numbers).max(initial=0)))
 
     def __str__(self) -> str:
         lines = [
@@ -85,7 +95,8 @@ def read_labels(label_path: str | Path) -> tuple[list[Record], LabelReport]:
     report = LabelReport()
     labels = _read_file(label_path, report)
     if not labels.names:
-        raise UserError(f"{label_path} names no picture: a picture is a line '# EVENT/NAME.jpg'; {LAYOUT}")
+        raise UserError(f"{label_path} {what_it_is(label_path)}; {LAYOUT}")
+    report.face_lines = len(labels.owners) + labels.unusable
     missing = missing_pictures(labels.names, images)
     if len(missing) == len(labels.names):
         first = images / next(iter(labels.names))
@@ -110,6 +121,7 @@ class _LabelFile:
     """The usable lines of one label file, F faces."""
 
     names: dict[str, int] = field(default_factory=dict)  #: picture -> the line that first names it, in file order
+    unusable: int = 0  #: lines that should be a face
     owners: list[str] = field(default_factory=list)  #: the picture of each face
     boxes: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.float32))
     landmarks: np.ndarray = field(default_factory=lambda: np.empty((0, 5, 2), np.float32))
@@ -120,7 +132,7 @@ def _read_file(path: Path, report: LabelReport) -> _LabelFile:
     """Parse one label file; what is no usable face goes to the report."""
     names: dict[str, int] = {}
     owners, places, numbers = [], [], []
-    picture = ""
+    picture, face_lines = "", 0
     for line_number, line in enumerate(read_lines(path, LAYOUT), start=1):
         line = line.strip()
         place = f"{path.name}:{line_number}"
@@ -130,7 +142,9 @@ def _read_file(path: Path, report: LabelReport) -> _LabelFile:
                 report.add("picture line without a name", place)
             elif names.setdefault(inner_name(picture, f"{path}:{line_number}"), line_number) != line_number:
                 report.add("picture listed again (its faces are joined)", f"{place}: {picture}")
-        elif line and not picture:
+            continue
+        face_lines += bool(line)
+        if line and not picture:
             report.add("face line without a picture", place)
         elif line and (face := _parse_face(line, place, report)):
             owners.append(picture)
@@ -138,10 +152,10 @@ def _read_file(path: Path, report: LabelReport) -> _LabelFile:
             numbers.append(face)
 
     table = np.array(numbers, dtype=np.float64).reshape(-1, LANDMARK_NUMBERS)
-    boxes, usable = _check_boxes(table[:, :BOX_NUMBERS], places, report)
-    landmarks, has_landmarks = _check_landmarks(table[:, BOX_NUMBERS:].reshape(-1, 5, 3), usable, places, report)
+    boxes, usable = check_boxes(table[:, :BOX_NUMBERS], places, report)
+    landmarks, has_landmarks = check_landmarks(table[:, BOX_NUMBERS:].reshape(-1, 5, 3), usable, places, report)
     owners = [owner for owner, keep in zip(owners, usable) if keep]
-    return _LabelFile(names, owners, boxes[usable], landmarks[usable], has_landmarks[usable])
+    return _LabelFile(names, face_lines - len(owners), owners, boxes[usable], landmarks[usable], has_landmarks[usable])
 
 
 def _parse_face(line: str, place: str, report: LabelReport) -> list[float]:
@@ -159,7 +173,7 @@ def _parse_face(line: str, place: str, report: LabelReport) -> list[float]:
     return numbers[:LANDMARK_NUMBERS]
 
 
-def _check_boxes(xywh: np.ndarray, places: list[str], report: LabelReport) -> tuple[np.ndarray, np.ndarray]:
+def check_boxes(xywh: np.ndarray, places: list[str], report: LabelReport) -> tuple[np.ndarray, np.ndarray]:
     """[F, 4] x y w h -> xyxy in float32, and bool [F]: which are boxes."""
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite and is told as such
         boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32)
@@ -172,7 +186,7 @@ def _check_boxes(xywh: np.ndarray, places: list[str], report: LabelReport) -> tu
     return boxes, finite & has_area
 
 
-def _check_landmarks(
+def check_landmarks(
     points: np.ndarray, usable: np.ndarray, places: list[str], report: LabelReport
 ) -> tuple[np.ndarray, np.ndarray]:
     """[F, 5, 3] x y flag -> float32 [F, 5, 2], zeros where not all five are known, and bool [F]: where they are."""
@@ -185,6 +199,13 @@ def _check_landmarks(
         report.add("face with incomplete landmarks (taken as a face without)", places[i])
     landmarks[~has_landmarks] = 0
     return landmarks, has_landmarks
+
+
+def what_it_is(label_path: Path) -> str:
+    """What to tell of a file that is no label.txt: the format it is in and what turns it into one, if that is known."""
+    if found := format_of(read_lines(label_path)):
+        return f"holds labels in the format {found}: {CONVERTER} writes them as label.txt (docs/own_pictures.md)"
+    return "names no picture: a picture is a line '# EVENT/NAME.jpg'"
 
 
 def missing_pictures(names: Iterable[str], images: Path) -> set[str]:
@@ -223,21 +244,36 @@ def _group_by_picture(names: list[str], images: Path, labels: _LabelFile, region
 
 
 #: What a validation folder holds.
-VALIDATION_LAYOUT = "images/EVENT/NAME.jpg, wider_val.txt with a line /EVENT/NAME.jpg each, ground_truth/*.mat"
+VALIDATION_LAYOUT = ("images/EVENT/NAME.jpg, wider_val.txt with a line /EVENT/NAME.jpg each, ground_truth/*.mat; or "
+                     "images/ and label.txt")
+
+
+def picture_list(folder: str | Path) -> Path:
+    """The file that names the pictures of a validation folder: wider_val.txt, or label.txt where that is missing."""
+    path, labels = Path(folder) / "wider_val.txt", Path(folder) / "label.txt"
+    return labels if labels.is_file() and not path.exists() else path
 
 
 def list_pictures(folder: str | Path) -> list[str]:
-    """The EVENT/NAME.jpg lines of wider_val.txt; UserError where it is missing or empty."""
-    path = Path(folder) / "wider_val.txt"
+    """EVENT/NAME.jpg of each picture that the list of a validation folder names; UserError for none, or another name.
+
+    The list is that of picture_list.
+    """
+    path = picture_list(folder)
+    lines = read_lines(path, f"a validation folder holds {VALIDATION_LAYOUT}")
+    is_label_file = path.name == "label.txt"
     names = []
-    for number, line in enumerate(read_lines(path, f"a validation folder holds {VALIDATION_LAYOUT}"), start=1):
-        if name := line.strip().lstrip("/"):
+    for number, line in enumerate(lines, start=1):
+        line = line.strip()
+        if is_label_file:
+            line = line[1:].strip() if line.startswith("#") else ""
+        if name := line.lstrip("/"):
             names.append(inner_name(name, f"{path}:{number}"))
             if "/" not in name:
                 raise UserError(f"{path}:{number} is '{name[:200]}': write it as /EVENT/NAME.jpg")
     if not names:
         raise UserError(f"{path} names no picture: it must have one line /EVENT/NAME.jpg for each")
-    return names
+    return list(dict.fromkeys(names))
 
 
 def list_test_pictures(folder: str | Path) -> list[str]:

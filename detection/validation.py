@@ -1,19 +1,24 @@
 """A network over a folder in WIDER FACE's validation layout: its detections, as the evaluator takes them."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.widerface import list_pictures, missing_pictures
+from data.ground_truth import SUBSET_HEIGHTS, write_ground_truth_of
+from data.label_checks import check_label_sets
+from data.widerface import list_pictures, missing_pictures, picture_list, read_labels
 from detection.face_detector import Candidates, FaceDetector
 from detection.inference import detect_files
 from detection.suppression import Detections, DetectionSettings
 from utils.errors import UserError
+from utils.files import UnwritableError, atomic_folder
 from widerface_evaluate.average_precision import evaluate
 from widerface_evaluate.evaluation import group_tables
 from widerface_evaluate.wider_files import GroundTruth, InputError, extent, load_ground_truth, read_predictions
@@ -46,18 +51,17 @@ def open_validation_set(folder: str | Path, needs_truth: bool = True) -> Validat
     def leave_out(absent: set[str], where: str) -> None:
         nonlocal names
         if len(absent) == len(names):
-            raise UserError(f"none of the {len(names):,} pictures of {folder / 'wider_val.txt'} is {where}, "
+            raise UserError(f"none of the {len(names):,} pictures of {picture_list(folder)} is {where}, "
                             f"not even {names[0]}")
         if absent:
             first = next(name for name in names if name in absent)
-            remarks.append(f"{len(absent):,} of {len(names):,} pictures of {folder / 'wider_val.txt'} are not {where} "
+            remarks.append(f"{len(absent):,} of {len(names):,} pictures of {picture_list(folder)} are not {where} "
                            f"and left out, such as {first}")
         names = [name for name in names if name not in absent]
 
     leave_out(missing_pictures(names, folder / "images"), f"in {folder / 'images'}")
-    truth, total = None, len(names)
-    if needs_truth or (folder / "ground_truth").is_dir():
-        truth = read_ground_truth(folder / "ground_truth")
+    truth, total = find_truth(folder, needs_truth, remarks), len(names)
+    if truth:
         total = len(truth.pictures)
         known = set(truth.pictures)
         leave_out({name for name in names if _key(name) not in known}, f"in {folder / 'ground_truth'}")
@@ -65,6 +69,35 @@ def open_validation_set(folder: str | Path, needs_truth: bool = True) -> Validat
         truth = truth.part(np.array([picture in listed for picture in truth.pictures]))
     told = extent(truth, total) if truth else f"{len(names):,} pictures"
     return ValidationSet(folder, names, truth, told, remarks)
+
+
+def find_truth(folder: Path, is_needed: bool, remarks: list[str]) -> GroundTruth | None:
+    """The ground truth of a validation folder. None where there is none, unless it is needed: then UserError.
+
+    Where ground_truth/ is missing it is made from label.txt, by the heights of the faces. It appears whole; where it
+    cannot be written it serves this process alone.
+    """
+    target, labels = folder / "ground_truth", folder / "label.txt"
+    if os.path.lexists(target) or not labels.is_file():
+        return read_ground_truth(target) if is_needed or target.is_dir() else None
+    records, report = read_labels(labels)
+    if not report.faces and not is_needed:
+        return None
+    check_label_sets({labels: report})
+    remarks += [f"{labels}: {line.strip()}" for line in str(report).splitlines()[1:]]
+    heights = ", ".join(f"{subset} from {height}" for subset, height in SUBSET_HEIGHTS.items())
+    try:
+        with atomic_folder(target) as made:
+            write_ground_truth_of(made, records)
+            truth = read_ground_truth(made)
+        remarks.append(f"{target} was made from {labels} ({heights} pixels of height on)")
+    except UnwritableError as error:
+        with TemporaryDirectory() as made:
+            write_ground_truth_of(made, records)
+            truth = read_ground_truth(made)
+        remarks.append(f"{target} cannot be written ({os.strerror(error.errno or 0)}): made for this run alone from "
+                       f"{labels} ({heights} pixels of height on)")
+    return truth
 
 
 def _key(name: str) -> tuple[str, str]:

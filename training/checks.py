@@ -4,7 +4,7 @@ from argparse import Namespace
 from os.path import isfile  # unlike that of pathlib, it takes names of any length
 from pathlib import Path
 
-from data.download import FOLDER_HELP
+from data.download import training_set_help
 from training.log import import_tensorboard
 from training.run_folder import check_for_earlier_run
 from utils import distributed
@@ -18,7 +18,7 @@ def check_files(options: Namespace) -> None:
     missing = []
     for path in options.training_dataset:
         if not isfile(path):
-            missing.append(f"no training set at {path}\n{FOLDER_HELP}")
+            missing.append(training_set_help(path))
     if options.teacher_model != "none" and not isfile(options.teacher_model):
         missing.append(f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there "
                        "(https://github.com/dohun-mat/FeatherFace), train one with --model v1 --teacher_model none "

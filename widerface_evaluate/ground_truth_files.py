@@ -24,7 +24,7 @@ class AnnotatedPicture(NamedTuple):
 
 
 def write_ground_truth(folder: str | Path, pictures: Sequence[AnnotatedPicture]) -> None:
-    """Write wider_face_val.mat and wider_{easy,medium,hard}_val.mat into a folder that is made for them.
+    """Write wider_face_val.mat and wider_{easy,medium,hard}_val.mat into a folder, which is made where it is not there.
 
     load_ground_truth reads them, as do the official tools. Within an event pictures keep their order.
     """
@@ -48,7 +48,7 @@ def write_ground_truth(folder: str | Path, pictures: Sequence[AnnotatedPicture])
     for name in ATTRIBUTES:
         truth[f"{name}_label_list"] = per_picture(lambda picture, name=name: attribute(picture, name))
     folder = Path(folder)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     savemat(folder / "wider_face_val.mat", truth)
     for subset in SUBSETS:
         lists = {"gt_list": per_picture(lambda picture, subset=subset: members(picture, subset))}

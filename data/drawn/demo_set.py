@@ -17,6 +17,7 @@ import numpy as np
 
 from data.drawn.people import COVERS, Person, any_colour, draw_person, imagine_person
 from data.drawn.scenery import draw_light, draw_place, draw_thing
+from data.ground_truth import SUBSET_HEIGHTS
 from data.picture_files import encode_picture
 from utils.errors import UserError
 from utils.files import atomic_folder
@@ -26,8 +27,6 @@ STAMP = "demo_set.json"
 MAKER = "FeatherFace demo set"
 DRAWING_VERSION = 3  # raised when the same seed gives other pictures
 
-#: Smallest height in pixels of the faces that count in each subset; the rest is ignored by the evaluation.
-SUBSET_HEIGHTS = {"easy": 50, "medium": 24, "hard": 10}
 SMALLEST_FACE, LARGEST_FACE = 6.0, 300.0  # pixels, the longer side of the box
 LEAST_VISIBLE = 0.55  # share of a face that must show
 

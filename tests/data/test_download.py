@@ -10,25 +10,11 @@ import numpy as np
 import pytest
 
 from data import download
-from data.download import arrange, extract, parse_official_boxes
+from data.download import arrange, extract
 from data.widerface import read_labels
+from tests.data.formats.pictures import OFFICIAL_BOXES
 from tests.helpers import exit_code
 from utils.errors import UserError
-
-#: Official lines of numbers end with a blank.
-OFFICIAL_BOXES = """\
-0--Parade/a.jpg
-3
-10 20 30 40 0 0 0 0 0 0_
-1 2 3 4 2 0 0 1 2 0_
-5 5 0 7 2 0 0 0 0 0_
-0--Parade/empty.jpg
-0
-0 0 0 0 0 0 0 0 0 0_
-1--Handshaking/b.jpg
-1
-7 8 9 10 0 0 0 0 0 0_
-""".replace("_", " ")
 
 LANDMARKS = "12 14 0 18 14 0 15 17 1 13 20 0 17 20 0 0.8"
 
@@ -120,26 +106,6 @@ def host(tmp_path, monkeypatch):
 
 def files_of(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_official_boxes():
-    entries = list(parse_official_boxes(OFFICIAL_BOXES.replace("\n", "\r\n")))
-    assert entries == [
-        ("0--Parade/a.jpg", [(10, 20, 30, 40)], [(1, 2, 3, 4)]),
-        ("0--Parade/empty.jpg", [], []),
-        ("1--Handshaking/b.jpg", [(7, 8, 9, 10)], []),
-    ]
-
-
-@pytest.mark.parametrize("text, line", [
-    ("0--Parade/a.jpg\n2\n1 2 3 4 0 0 0 0 0 0\n", 1),  # cut off
-    ("0--Parade/a.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n1 2 3 4 0 0 0 0 0 0\n", 4),  # a row too many
-    ("0--Parade/a.jpg\n1\n1 2 3 4\n", 1),
-    ("0--Parade/a.jpg\nmany\n", 1),
-])
-def test_malformed_official_boxes(text, line):
-    with pytest.raises(UserError, match=f"line {line}:"):
-        list(parse_official_boxes(text))
 
 
 def test_folder_from_archives_at_hand(tmp_path, archives, capsys):

@@ -1,6 +1,8 @@
 """The AP of a network on a validation folder."""
 
+import errno
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,3 +58,74 @@ def test_a_shorter_list_is_a_smaller_set(tmp_path, validation_set):
     pictures = open_validation_set(folder)
     assert not pictures.remarks and pictures.extent.startswith("3 of 8 pictures")
     assert [f"{event}/{name}.jpg" for event, name in pictures.truth.pictures] == names
+
+
+@pytest.fixture
+def labelled_folder(tmp_path, validation_set):
+    """The eight pictures with label.txt alone."""
+    folder = shutil.copytree(validation_set, tmp_path / "val")
+    shutil.rmtree(folder / "ground_truth")
+    (folder / "wider_val.txt").unlink()
+    return folder
+
+
+def test_ground_truth_is_made_from_labels(labelled_folder, validation_set):
+    first = open_validation_set(labelled_folder, needs_truth=False)
+    assert sorted(first.names) == sorted(list_pictures(validation_set))
+    official = load_ground_truth(validation_set / "ground_truth")
+    assert first.truth.pictures == official.pictures
+    np.testing.assert_allclose(first.truth.boxes, official.boxes, atol=0.011)
+    for subset in ("medium", "hard"):  # easy faces of the drawn set are clear, too
+        assert (first.truth.subsets[subset] == official.subsets[subset]).all()
+    assert len(first.remarks) == 1 and "ground_truth was made from" in first.remarks[0]
+    assert "easy from 50, medium from 24, hard from 10 pixels" in first.remarks[0]
+    again = open_validation_set(labelled_folder)
+    assert not again.remarks and again.truth.pictures == official.pictures
+    assert sorted(path.name for path in labelled_folder.iterdir()) == ["ground_truth", "images", "label.txt"]
+
+
+def test_where_nothing_can_be_written_ground_truth_serves_one_run(labelled_folder, monkeypatch):
+    make_folder = Path.mkdir
+
+    def mkdir(path, *arguments, **options):
+        if path.parent == labelled_folder:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        make_folder(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    pictures = open_validation_set(labelled_folder)
+    assert len(pictures.truth.pictures) == 8
+    assert len(pictures.remarks) == 1 and "cannot be written (Read-only file system)" in pictures.remarks[0]
+    assert sorted(path.name for path in labelled_folder.iterdir()) == ["images", "label.txt"]
+
+
+def test_labels_that_make_no_ground_truth_leave_nothing(labelled_folder):
+    labels, text = labelled_folder / "label.txt", (labelled_folder / "label.txt").read_text()
+    name = next(line for line in text.splitlines() if line.startswith("#"))
+    labels.write_text("\n".join(line for line in text.splitlines() if line.startswith("#")))
+    assert open_validation_set(labelled_folder, needs_truth=False).truth is None
+    with pytest.raises(UserError, match="0 of 8 pictures .* have a face"):
+        open_validation_set(labelled_folder)
+    twin = (labelled_folder / "images" / name[2:]).with_suffix(".png")
+    shutil.copy(labelled_folder / "images" / name[2:], twin)
+    labels.write_text(f"{text}\n{name[:-4]}.png\n1 2 30 40\n")
+    with pytest.raises(UserError, match="2 pictures are called"):
+        open_validation_set(labelled_folder)
+    labels.write_text("# a.jpg\n1 2 3 4\n")
+    with pytest.raises(UserError, match="label.txt:1 is 'a.jpg': write it as"):
+        open_validation_set(labelled_folder)
+    assert sorted(path.name for path in labelled_folder.iterdir()) == ["images", "label.txt"]
+
+
+def test_what_stands_in_the_place_of_ground_truth_is_kept(labelled_folder):
+    (labelled_folder / "ground_truth").write_text("mine")
+    with pytest.raises(UserError, match="is missing"):
+        open_validation_set(labelled_folder)
+    assert (labelled_folder / "ground_truth").read_text() == "mine"
+
+
+def test_problems_of_labels_are_remarks(labelled_folder):
+    with (labelled_folder / "label.txt").open("a") as file:
+        file.write("1 2 0 4\n")
+    remarks = open_validation_set(labelled_folder).remarks
+    assert len(remarks) == 2 and "1 x box of zero or negative size: label.txt:" in remarks[0]

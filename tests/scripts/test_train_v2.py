@@ -1,6 +1,7 @@
 """train_v2.py: its files, exact resuming, several processes, mistakes."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,38 @@ def test_wrong_flags_get_one_clear_line(capsys, flags, wrong, words):
     code = exit_code(train_v2.main, *flags, *wrong)
     told = capsys.readouterr().err
     assert code == 2 and re.search(words, told) and "Traceback" not in told
+
+
+def test_labels_of_the_validation_pictures_are_enough_for_ap(flags, drawn_set, tmp_path, capsys):
+    folder = shutil.copytree(drawn_set(12, 12) / "val", tmp_path / "val")
+    shutil.rmtree(folder / "ground_truth")
+    (folder / "wider_val.txt").unlink()
+    call(train_v2.main, *flags, "--val_dataset", str(folder), "--epochs", "1", "--teacher_model", "none")
+    assert "ground_truth was made from" in capsys.readouterr().out
+    assert "ap_hard" in read_log(tmp_path / "run" / "training_log.csv")[0]
+    assert len(list((folder / "ground_truth").iterdir())) == 4
+
+
+@pytest.mark.parametrize(("rows", "words"), [("0.1 0.2 0.3 0.4", "lie within 0 to 1"), ("", "have a face")])
+def test_labels_that_cannot_be_right_stop_the_run(flags, drawn_set, tmp_path, capsys, rows, words):
+    folder = shutil.copytree(drawn_set(12, 12) / "train", tmp_path / "train")
+    names = [line for line in (folder / "label.txt").read_text().splitlines() if line.startswith("#")]
+    (folder / "label.txt").write_text("\n".join(f"{name}\n{rows}" for name in names))
+    assert exit_code(train_v2.main, *flags, "--training_dataset", str(folder / "label.txt")) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and words in line
+
+
+@pytest.mark.parametrize(("name", "text"), [("folder", None), ("a.txt", "0 0.5 0.5 0.1 0.1"),
+                                           ("a.json", '{"images": []}')])
+def test_labels_of_other_formats_name_the_converter(flags, tmp_path, capsys, name, text):
+    if text is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_text(text)
+    assert exit_code(train_v2.main, *flags, "--training_dataset", str(tmp_path / name)) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "python -m data.convert" in line
 
 
 def test_a_checkpoint_is_trained_further(flags, teacher_checkpoint, tmp_path):

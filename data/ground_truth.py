@@ -1,0 +1,38 @@
+"""The ground truth of the official evaluation for any labelled pictures: easy, medium and hard by height."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.widerface import Record
+from utils.errors import UserError
+from widerface_evaluate.ground_truth_files import ATTRIBUTES, AnnotatedPicture, write_ground_truth
+
+#: Smallest height in pixels of the faces that count in each subset; the rest is ignored by the evaluation.
+SUBSET_HEIGHTS = {"easy": 50, "medium": 24, "hard": 10}
+
+
+def write_ground_truth_of(folder: str | Path, records: Sequence[Record]) -> Counter[str]:
+    """Write the four .mat files of records whose paths end in EVENT/NAME.jpg; returns how many faces each subset has.
+
+    Ignored regions are faces marked invalid, in no subset: detections on them are neither hits nor false alarms.
+    UserError where two pictures of an event differ in their suffix alone.
+    """
+    pictures = [annotate(record) for record in records]
+    [(key, count)] = Counter((picture.event, picture.name) for picture in pictures).most_common(1)
+    if count > 1:
+        raise UserError(f"{count} pictures are called {'/'.join(key)}, apart from their suffix: give them other names, "
+                        "the ground truth of AP knows none")
+    write_ground_truth(folder, pictures)
+    return Counter({subset: sum(sum(picture.subsets[subset]) for picture in pictures) for subset in SUBSET_HEIGHTS})
+
+
+def annotate(record: Record) -> AnnotatedPicture:
+    """The labels of a picture as the evaluation takes them."""
+    path = Path(record.path)
+    boxes = record.boxes.astype(float)
+    boxes[:, 2:] -= boxes[:, :2]
+    boxes = boxes.round(2)  # float32 corners: 24 pixels must stay 24
+    counted = {name: ~record.ignored & (boxes[:, 3] >= height) for name, height in SUBSET_HEIGHTS.items()}
+    attributes = {name: record.ignored.astype(int) if name == "invalid" else [0] * len(boxes) for name in ATTRIBUTES}
+    return AnnotatedPicture(path.parent.name, path.stem, boxes, counted, attributes)
