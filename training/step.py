@@ -98,7 +98,7 @@ class TrainingStep:
 
         Returns losses and gradient norms as __call__; the gradients themselves are then those of the parameters.
         """
-        normalizer = (weight / distributed.world_size()).clamp(min=1)
+        normalizer = weight.clamp(min=1) / distributed.world_size()
         size = len(images) // self.parts
         sums: dict[str, Tensor] = {}
         gradients: dict[str, Tensor] = {}

@@ -1,24 +1,28 @@
 """The step as CUDA graphs: without a GPU with parts that are run again in place of recorded kernels."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from data.loader import Batch
-from data.targets import FACE, IGNORED
+from data.targets import FACE, IGNORED, Targets
 from detection.shipped import SHIPPED
 from layers.anchors import make_anchors
 from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
 from models import load_model
-from tests.helpers import make_targets
+from tests.helpers import CPU, make_targets
 from training import graphs
 from training.ema import WeightAverage
 from training.graphs import FEWEST_ROWS, GraphedStep
 from training.optimizer import build_optimizer, set_learning_rate
 from training.step import TrainingStep
 from training.trainee import Trainee
+from utils import distributed
 
 SIDE, PICTURES = 64, 4
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -115,6 +119,46 @@ def test_where_nothing_can_be_recorded_the_plain_step_runs_and_one_line_says_so(
     assert capsys.readouterr().out.splitlines() == [
         "note: trained without CUDA graphs, which do not work here: operation not permitted"
     ]
+
+
+def weights_after(kind: type[TrainingStep], checkpoint: Path, batches: list[Batch]) -> torch.Tensor:
+    """All weights after a step a batch, without mixing; BatchNorm with the statistics that it has."""
+    step = build(kind, checkpoint)
+    step.model.eval()
+    step.criterion = Criterion(True, 0.7, 0.0, 4.0)  # the feature term is that of each process
+    for batch in batches:
+        step(batch, torch.Generator(), mixes=False)
+    return all_weights(step.model.network)
+
+
+def all_weights(network: nn.Module) -> torch.Tensor:
+    """In one vector."""
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def replay_as_one_of_two(folder: Path) -> None:
+    """Steps over this process's half of the batches, the first without a face, replayed."""
+    distributed.join([CPU] * 2)
+    graphs.record = lambda work, pool: Again(work)
+    rank = distributed.rank()
+    halves = []
+    for images, targets, _ in batches(4):
+        own = targets.picture // (PICTURES // 2) == rank
+        rows = Targets(*(field[own] for field in targets))
+        rows = rows._replace(picture=rows.picture - rank * (PICTURES // 2))
+        halves.append(Batch(images.chunk(2)[rank], rows, []))
+    torch.save(weights_after(GraphedStep, folder / "teacher.pth", halves), folder / f"{rank}.pth")
+    distributed.leave()
+
+
+def test_two_processes_that_replay_move_the_weights_as_one(teacher_checkpoint, tmp_path):
+    shutil.copy(teacher_checkpoint, tmp_path / "teacher.pth")
+    distributed.launch(replay_as_one_of_two, tmp_path, 2)
+    start = all_weights(load_model(SHIPPED))
+    expected = weights_after(TrainingStep, teacher_checkpoint, batches(4))
+    first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in range(2))
+    assert torch.equal(first, second)
+    assert (first - expected).norm() < 1e-3 * (expected - start).norm()
 
 
 @GPU
