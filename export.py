@@ -42,7 +42,7 @@ from deployment.onnx_graph import (
     check_suppression,
     export_graph,
     metadata_of,
-    set_metadata,
+    save_graph,
     suppression_metadata,
 )
 from deployment.page import MADE_BY, Package, PackageFile, write_page
@@ -172,16 +172,14 @@ def write_package(
 def write_graph(path: Path, detector: FaceDetector, float_input: bool) -> tuple[float, float]:
     """Export the detector and compare it with PyTorch; returns the largest differences in pixels and in scores."""
     graph = export_graph(detector, float_input)
-    set_metadata(graph, metadata_of(detector))
-    onnx.save(graph, path)
+    save_graph(graph, path, metadata_of(detector))
     return check_graph(path, detector)
 
 
 def write_suppressed(path: Path, plain: Path, detector: FaceDetector, settings: DetectionSettings) -> None:
     """The graph in `plain` with suppression inside, compared with suppression outside."""
     graph = add_suppression(onnx.load(plain), settings)
-    set_metadata(graph, metadata_of(detector) | suppression_metadata(settings))
-    onnx.save(graph, path)
+    save_graph(graph, path, metadata_of(detector) | suppression_metadata(settings))
     check_suppression(path, plain, settings)
 
 
@@ -197,11 +195,10 @@ def write_quantized(
             for graph in (plain, path)
         )
     graph = onnx.load(path)
-    set_metadata(graph, metadata_of(detector) | {
+    save_graph(graph, path, metadata_of(detector) | {
         "calibration_pictures": calibrated, "ap_protocol": PROTOCOL, "ap_pictures": len(pictures.names),
         "ap_float32": known(before), "ap_int8": known(after),
     })
-    onnx.save(graph, path)
     rows = [{"graph": "float32"} | before, {"graph": "int8"} | after]
     print(f"AP of {pictures.extent} of {pictures.folder}, protocol {PROTOCOL}, {calibrated} calibration pictures")
     print_table(rows)

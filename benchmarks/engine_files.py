@@ -6,7 +6,7 @@ import onnx
 import torch
 
 from benchmarks.engines import COMPILED, ONNX_FLOAT, ONNX_INT8, PUBLISHED, PYTORCH
-from deployment.onnx_graph import export_graph, metadata_of, set_metadata
+from deployment.onnx_graph import export_graph, metadata_of, save_graph
 from deployment.quantization import quantize
 from deployment.weights_file import deployment_state
 from detection.face_detector import FaceDetector
@@ -23,14 +23,10 @@ def write_files(checkpoint: Path, folder: Path, calibration: list[Path], compile
     weights, plain, quantized = (folder / name for name in ("weights.pth", "fp32.onnx", "int8.onnx"))
     torch.save(deployment_state(network, detector.parameter_count, []), weights)
     files = {PUBLISHED: weights, PYTORCH: weights} | ({COMPILED: weights} if compiled else {})
-    graph = export_graph(detector, float_input=False)
-    set_metadata(graph, metadata_of(detector))
-    onnx.save(graph, plain)
+    save_graph(export_graph(detector, float_input=False), plain, metadata_of(detector))
     files[ONNX_FLOAT] = plain
     if calibration:
         quantize(plain, quantized, calibration)
-        graph = onnx.load(quantized)
-        set_metadata(graph, metadata_of(detector))
-        onnx.save(graph, quantized)
+        save_graph(onnx.load(quantized), quantized, metadata_of(detector))
         files[ONNX_INT8] = quantized
     return files

@@ -21,6 +21,7 @@ from detection.suppression import DetectionSettings, suppress
 from layers.anchors import ANCHOR_SIZES, STRIDES
 from layers.box_coder import VARIANCES
 from utils.errors import UserError
+from utils.onnx_files import with_checksum
 
 #: V2 needs nothing newer. V1 neither: its deformable convolution is written with bilinear sampling, GridSample of
 #: opset 16, so that it does not wait for runtimes with DeformConv of opset 19.
@@ -121,7 +122,7 @@ def _declare_outputs(graph: ModelProto, shapes: dict[str, list[str | int]]) -> N
 
 
 def metadata_of(detector: FaceDetector) -> dict:
-    """What a graph says of itself, in plain types; see set_metadata."""
+    """What a graph says of itself, in plain types; see save_graph."""
     return {
         "model": detector.name,
         "parameters": detector.parameter_count,
@@ -134,11 +135,12 @@ def metadata_of(detector: FaceDetector) -> dict:
     }
 
 
-def set_metadata(graph: ModelProto, metadata: dict) -> None:
-    """Store a dict in the graph's metadata_props, everything but text as JSON."""
+def save_graph(graph: ModelProto, path: Path, metadata: dict) -> None:
+    """Write a graph with a dict in its metadata_props, everything but text as JSON, and a checksum behind it."""
     helper.set_model_props(
         graph, {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
     )
+    path.write_bytes(with_checksum(graph.SerializeToString()))
 
 
 def suppression_metadata(settings: DetectionSettings) -> dict[str, float]:

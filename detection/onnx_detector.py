@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from data.config import MEAN_BGR
 from detection.face_detector import Candidates
 from utils.errors import UserError, is_out_of_memory, reason
+from utils.onnx_files import check_whole
 
 #: Types of pixels that a graph may take, by ONNX Runtime's names; other tools make floats of bytes.
 PIXEL_TYPES = {"tensor(uint8)": torch.uint8, "tensor(float)": torch.float32, "tensor(float16)": torch.float16}
@@ -113,7 +114,7 @@ def is_colour(channels: int | str | None) -> bool:
 
 
 def open_session(path: str | Path, device: torch.device) -> InferenceSession:
-    """ONNX Runtime for a file, with as many threads as PyTorch; UserError where it cannot run it."""
+    """ONNX Runtime for a file, with as many threads as PyTorch; UserError where it is damaged or cannot be run."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no graph at {path}: check the path")
@@ -123,13 +124,15 @@ def open_session(path: str | Path, device: torch.device) -> InferenceSession:
             raise UserError(f"the onnxruntime installed here cannot run {path} on a GPU: pass --gpu cpu, or install "
                             "onnxruntime-gpu in its place")
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
+    data = path.read_bytes()
+    check_whole(data, path)
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Else its threads go on waiting busily after a run, on the cores that read the next picture or run another graph.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 4  # what it logs of an error is in the error
     try:
-        return InferenceSession(path.read_bytes(), options, providers=providers)
+        return InferenceSession(data, options, providers=providers)
     except Exception as error:  # ONNX Runtime raises a different type for each kind of broken file
         raise UserError(f"{path} is no graph ONNX Runtime can run ({reason(error)}): export it again") from None
 

@@ -5,14 +5,13 @@ will the next student.
 """
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
 import train_v2
 from data.loader import Batch
-from deployment.onnx_graph import check_graph, export_graph, metadata_of, set_metadata
+from deployment.onnx_graph import check_graph, export_graph, metadata_of, save_graph
 from detection.face_detector import FaceDetector, load_detector
 from detection.inference import detect
 from detection.protocols import PROTOCOLS
@@ -117,8 +116,7 @@ def test_its_graph_gives_the_numbers_of_pytorch(tmp_path):
     expected = outputs_of(network, images.float() - torch.tensor([104.0, 117.0, 123.0])[:, None, None])
     torch.testing.assert_close(scores, expected.logits.softmax(-1)[..., 1], rtol=1e-4, atol=1e-5)
     graph = export_graph(detector, float_input=False)
-    set_metadata(graph, metadata_of(detector))
-    onnx.save(graph, tmp_path / "v3.onnx")
+    save_graph(graph, tmp_path / "v3.onnx", metadata_of(detector))
     check_graph(tmp_path / "v3.onnx", detector)
     assert load_detector(tmp_path / "v3.onnx", CPU).name == "v3"
 

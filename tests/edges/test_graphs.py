@@ -1,6 +1,7 @@
 """Graphs that other tools have changed: they work, or one line says what does not fit."""
 
 import copy
+import hashlib
 
 import numpy as np
 import onnx
@@ -9,11 +10,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import detect as script
-from detection.onnx_detector import OnnxDetector
+from detection.onnx_detector import OnnxDetector, open_session
 from detection.shipped import SHIPPED
 from tests.edges.running import run
 from tests.helpers import ROOT
 from utils.errors import UserError
+from utils.onnx_files import check_whole, with_checksum
 
 GRAPH = SHIPPED.with_suffix(".onnx")
 
@@ -179,3 +181,34 @@ def test_a_fixed_graph_finds_the_faces_of_the_free_one(shipped, tmp_path):
     path = fixed(shipped, tmp_path / "f.onnx", 1, 480, 640)
     outcome = run(script.main, ROOT / "docs" / "detections.jpg", "--cpu", "--trained_model", path)
     assert outcome.code == 0 and "2 faces in 1 picture" in outcome.out
+
+
+def test_a_flipped_bit_is_told_wherever_it_is(tmp_path):
+    """Before ONNX Runtime sees it: in weights it would change the faces, elsewhere it can end the process."""
+    data, path = GRAPH.read_bytes(), tmp_path / "g.onnx"
+    content = len(data) - 150  # behind it only the checksum
+    for place in np.random.default_rng(0).integers(0, content, 50):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << int(place % 8)
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="g.onnx is damaged, its checksum does not fit"):
+            open_session(path, torch.device("cpu"))
+
+
+def test_every_graph_that_is_written_has_a_checksum_that_others_can_read(package):
+    for path in package.glob("*.onnx"):
+        check_whole(path.read_bytes(), path)
+        told = {entry.key: entry.value for entry in onnx.load(path).metadata_props}["sha256"]
+        content = path.read_bytes()[: int(told.split()[4])]
+        assert told.split()[0] == hashlib.sha256(content).hexdigest() and path.read_bytes() == with_checksum(content)
+        with pytest.raises(UserError, match="is damaged"):
+            check_whole(b"\0" + path.read_bytes()[1:], path)
+
+
+def test_a_graph_without_a_checksum_and_one_changed_by_another_tool_are_used(shipped, detector, tmp_path):
+    images, plain = pictures(1, 64, 96), copy.deepcopy(shipped)
+    helper.set_model_props(plain, {"model": "v2", "parameters": "254112"})
+    saved = save(tmp_path / "p.onnx", plain), save(tmp_path / "s.onnx", shipped)
+    for path in (*saved, fixed(shipped, tmp_path / "f.onnx", 1)):
+        for found, expected in zip(OnnxDetector(path)(images), detector(images)):
+            torch.testing.assert_close(found, expected)
