@@ -226,8 +226,9 @@ def draw_sheets(detectors: dict[str, nn.Module], paths: list[Path], options, set
                 found = detect(detector, picture, PROTOCOLS[protocol], settings, device)
                 drawn.append(draw_detections(picture, found, options.vis_thres))
         sheet = options.save_folder / f"{name}_{protocol}.jpg"
-        contact_sheet(drawn, sheet)
-        print(f"detections drawn in {sheet}")
+        if drawn:
+            contact_sheet(drawn, sheet)
+        print(f"detections drawn in {sheet}" if drawn else f"warning: no picture could be read to be drawn in {sheet}")
 
 
 if __name__ == "__main__":

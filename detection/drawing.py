@@ -88,7 +88,7 @@ def draw_targets(images: np.ndarray, targets: Targets, side: int) -> list[np.nda
 
 
 def contact_sheet(pictures: list[np.ndarray], path: str | Path, columns: int = 3, side: int = 420) -> None:
-    """Write uint8 BGR pictures as one, each fitted into a square of `side` pixels, row by row."""
+    """Write uint8 BGR pictures, at least one, as one, each fitted into a square of `side` pixels, row by row."""
     tiles = []
     for picture in pictures:
         scale = side / max(picture.shape[:2])

@@ -40,6 +40,7 @@ Needs numpy and scipy, for --plot also matplotlib.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -59,6 +60,9 @@ else:
     import average_precision
     import wider_files
     from average_precision import Curve, Group
+
+#: More draws say nothing new, and taller faces there are none.
+MOST_DRAWS, TALLEST = 10**6, 10**6
 
 #: Of heights at the network, and the IoU at which a face counts as seen, though badly fitted.
 NETWORK_LIMITS = (0, 6, 8, 12, 16, 24, 32, 64, math.inf)
@@ -138,20 +142,36 @@ def plot_curves(curves: dict[str, dict[str, Curve]], folder: Path) -> None:
         figure = Figure(figsize=(6, 5), layout="constrained")
         axes = figure.add_subplot(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=subset)
         for name, by_group in curves.items():
-            curve = by_group[subset]
+            curve, shown = by_group[subset], printable(name).replace("$", r"\$")  # between two $ stand formulas
             drawn = curve.recall > 0
-            axes.plot(curve.recall[drawn], curve.precision[drawn], label=f"{name}  AP {curve.ap:.4f}")
+            axes.plot(curve.recall[drawn], curve.precision[drawn], label=f"{shown}  AP {curve.ap:.4f}")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower left")
-        write_whole(folder / f"precision_recall_{subset}.png", partial(figure.savefig, dpi=150))
+        write_whole(curve_file(folder, subset), partial(figure.savefig, dpi=150))
+
+
+def curve_file(folder: Path, subset: str) -> Path:
+    return folder / f"precision_recall_{subset}.png"
+
+
+def check_place(path: Path) -> None:
+    """Make the folder of a file to write; InputError or OSError where the file cannot be written. For before the work.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # a device would be replaced
+        raise wider_files.InputError(f"cannot write {path}: no ordinary file is there")
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file beside `path` and rename it, so that no half-written one is ever there."""
-    if path.exists() and not path.is_file():  # a device would be replaced
-        raise wider_files.InputError(f"cannot write {path}: no ordinary file is there")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    """Write a file beside `path` and rename it, so that no half-written one is ever there.
+
+    What a killed run has left beside it is replaced by the next run that writes the same file.
+    """
+    check_place(path)
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]  # `path` may have the longest name there can be
+    partial = path.with_name(f".{name}.partial{path.suffix[:16]}")
     try:
         write(partial)
         partial.replace(path)
@@ -174,7 +194,7 @@ def table(groups: dict[str, Group], curves: dict[str, Curve], samples: dict[str,
 
 def difference_table(name: str, other: str, samples: dict[str, dict[str, np.ndarray]]) -> str:
     """The intervals of AP of one model minus another, on the same draws; without 0, the models differ."""
-    lines = [f"{name} minus {other}"]
+    lines = [printable(f"{name} minus {other}")]
     for group, values in samples[name].items():
         low, high = average_precision.interval(values - samples[other][group])
         lines.append(f"{group} AP: {low:+.4f} to {high:+.4f} (95 %)")
@@ -194,8 +214,30 @@ def named_folder(text: str) -> tuple[str, Path]:
     return (name, Path(folder)) if equals and not Path(text).is_dir() else (text, Path(text))
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse with one line for a mistake."""
+
+    def error(self, message: str):
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def number(kind: type, most: int) -> Callable[[str], float]:
+    """A type for add_argument: an int or a float from 0 to `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value <= most:
+            raise argparse.ArgumentTypeError(f"'{text[:40]}' is no {'whole ' * (kind is int)}number from 0 to {most:,}")
+        return value
+
+    return parse
+
+
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-p", "--pred", metavar="[NAME=]DIR", type=named_folder, action="append", required=True,
                         help="folder of predictions; may be given several times to compare models")
     parser.add_argument("-g", "--gt", metavar="DIR", type=Path, required=True, help="folder of the four .mat files")
@@ -204,34 +246,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--plot", metavar="DIR", type=Path, help="draw the three precision-recall curves here")
     parser.add_argument("--by", choices=("size", *average_precision.LABEL_VALUES, "event"),
                         help="AP by height of the faces, or of the hard faces by label or event, the others ignored")
-    parser.add_argument("--min_height", metavar="PIXELS", type=float,
+    parser.add_argument("--min_height", metavar="PIXELS", type=number(float, TALLEST),
                         help="AP of all valid faces at least this high, too; --by takes these in place of hard ones")
     parser.add_argument("--pictures", metavar="FILE", type=Path,
                         help="judge these pictures alone, a line EVENT/NAME.jpg each; predictions of others may be "
                              "absent, those that are there keep their say in the scale of scores")
-    parser.add_argument("--bootstrap", metavar="N", type=int, default=0,
+    parser.add_argument("--bootstrap", metavar="N", type=number(int, MOST_DRAWS), default=0,
                         help="95 %% intervals from N draws of the pictures; for several -p also of the difference")
     args = parser.parse_args()
     names = [name for name, _ in args.pred]
     if len(set(names)) < len(names):
         parser.error("two -p have the same name; tell them apart: -p NAME=DIR")
-    if args.bootstrap < 0:
-        parser.error("--bootstrap takes a number of draws, such as 1000")
     return args
-
-
-def check_folder(folder: Path) -> None:
-    """Make a folder that results go to; OSError where nothing can be written there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
 
 
 def main() -> None:
     args = parse_args()
-    for folder in (args.json and args.json.parent, args.plot):
-        if folder is not None:
-            check_folder(folder)  # before the work
+    for path in (args.json, args.plot and curve_file(args.plot, "easy")):
+        if path is not None:
+            check_place(path)  # before the work
     names = [name for name, _ in args.pred]
     ground_truth = wider_files.load_ground_truth(args.gt)
     listed = np.ones(len(ground_truth.pictures), dtype=bool)
@@ -252,13 +285,13 @@ def main() -> None:
         predictions = wider_files.read_predictions(folder, ground_truth)
         remarks = wider_files.remarks(folder, predictions, ground_truth) + format_remarks(predictions, ground_truth)
         for remark in remarks:
-            print(f"{name}: {remark}", file=sys.stderr)
+            print(printable(f"{name}: {remark}"), file=sys.stderr)
         matches = average_precision.match_detections(predictions, ground_truth)
         curves[name] = {title: average_precision.precision_recall(matches, group, ground_truth)
                         for title, group in groups.items()}
         samples[name] = {title: average_precision.bootstrap(matches, group, ground_truth, args.bootstrap)
                          for title, group in groups.items() if args.bootstrap and group.faces.any()}
-        heading = f"{name}\n" if len(names) > 1 else ""
+        heading = f"{printable(name)}\n" if len(names) > 1 else ""
         print(heading + table(groups, curves[name], samples[name]))
         if args.by == "size":
             scales = wider_files.read_scales(folder, ground_truth)
@@ -268,16 +301,24 @@ def main() -> None:
     if args.json:
         results = {name: summary(curves[name], samples[name]) for name in names}
         text = json.dumps(results if len(names) > 1 else results[names[0]], indent=2, ensure_ascii=False)
-        write_whole(args.json, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        # A byte of a name that is no UTF-8 becomes \udce9 or the like, which JSON can hold.
+        write_whole(args.json, lambda path: path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace"))
     if args.plot:
         plot_curves(curves, args.plot)
 
 
+def printable(text: object) -> str:
+    """Text with names in it as one line: what is no letter or sign in them becomes a ?."""
+    return "".join(sign if sign.isprintable() else "?" for sign in str(text))
+
+
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no UTF-8 can be printed, as on stderr
     try:
         main()
+        sys.stdout.flush()
     except (wider_files.InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

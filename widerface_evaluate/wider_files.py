@@ -3,6 +3,7 @@
 `evaluation.py` says what they hold, and which mistakes in them are an error.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,10 +120,13 @@ def read_picture_list(path: Path, ground_truth: GroundTruth) -> np.ndarray:
 
 def text_lines(path: Path) -> list[str]:
     """The lines of UTF-8 or, by its mark, UTF-16; InputError with the line where the encoding is another."""
+    if not path.is_file():  # a pipe would be waited for, a device read for ever
+        raise InputError(f"{path} is no file; give a text file with a picture a line")
     data = path.read_bytes()
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        return data.decode(encoding).splitlines()
+        # str.splitlines would break a line at signs that names can hold.
+        return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InputError(f"{path}:{line} is not UTF-8 (byte {data[error.start]:02X}); save the file as UTF-8") from None
@@ -192,17 +196,19 @@ def read_scales(folder: str | Path, ground_truth: GroundTruth) -> np.ndarray:
     A line is EVENT/NAME,SCALE. InputError with file and line for any other, and for a picture without a line.
     """
     path = Path(folder) / SCALES
-    if not path.is_file():
+    if not path.exists():
         return np.ones(len(ground_truth.pictures))
     scales = {}
     for number, line in enumerate(text_lines(path), start=1):
+        if not line.strip():
+            continue
         name, _, scale = line.rpartition(",")
         event, _, stem = name.rpartition("/")
         try:
             scales[event, stem] = float(scale)
         except ValueError:
             raise InputError(f"{path}:{number}: should be EVENT/NAME,SCALE") from None
-    absent = [picture for picture in ground_truth.pictures if not scales.get(picture, 0) > 0]
+    absent = [picture for picture in ground_truth.pictures if not 0 < scales.get(picture, 0) < math.inf]
     if absent:
         raise InputError(f"{path} has no scale of {'/'.join(absent[0])}; remove the file or write it again")
     return np.array([scales[picture] for picture in ground_truth.pictures])

@@ -1,13 +1,19 @@
 """Ground truth, predictions and lists that others wrote: told in one line, or read."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
+import test_widerface
 from data.widerface import list_pictures
-from tests.helpers import write_ground_truth, write_predictions
+from tests.edges.running import run
+from tests.helpers import ROOT, write_ground_truth, write_predictions
 from utils.errors import UserError
 from widerface_evaluate.wider_files import (
     InputError,
@@ -16,6 +22,8 @@ from widerface_evaluate.wider_files import (
     read_picture_list,
     read_predictions,
 )
+
+EVALUATION = ROOT / "widerface_evaluate" / "evaluation.py"
 
 ONE, TWO = ("0--A", "one"), ("1--B", "two")
 FACE = [10, 20, 30, 40]
@@ -111,3 +119,99 @@ def test_a_folder_of_predictions_that_is_none(truth, tmp_path):
     (tmp_path / "found" / "1--B").write_text("a file")
     with pytest.raises(InputError, match="1--B is missing"):
         read_predictions(tmp_path / "found", load_ground_truth(truth))
+
+
+@pytest.fixture
+def judge(truth, tmp_path):
+    """Runs evaluation.py, as a user does, on two pictures with good predictions and on what else it is given."""
+    write_predictions(tmp_path / "found", {ONE: [[*FACE, 0.5]], TWO: [[*FACE, 0.5]]})
+
+    def run(*arguments):
+        command = [sys.executable, EVALUATION, "-g", truth, *arguments]
+        return subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, encoding="utf-8",
+                              errors="backslashreplace", env=os.environ | {"LC_ALL": "C.UTF-8"}, timeout=60)
+
+    return run
+
+
+def test_numbers_of_the_evaluation_have_bounds(judge):
+    wrong = [f"--min_height={text}" for text in ("nan", "inf", "-5", "x", "1e999", "", "9" * 5000)]
+    wrong += [f"--bootstrap={text}" for text in ("nan", "-1", "1.5", "inf", "", "99999999999", "9" * 5000)]
+    for flag in wrong:
+        done = judge("-p", "found", flag)
+        assert done.returncode == 2 and not done.stdout, flag
+        assert done.stderr.startswith(f"error: argument {flag.partition('=')[0]}: ") and len(done.stderr) < 200
+        assert done.stderr.count("\n") == 1
+    assert judge("-p", "found", "--min_height=0", "--bootstrap=0").returncode == 0
+
+
+def test_the_evaluation_leaves_nothing_of_a_killed_run(judge, tmp_path):
+    """Killed while it writes, started again: only what it was to write is there."""
+    results = ["-p", "found", "--json", "out/ap.json", "--plot", "out"]
+    kill = "import os, sys, runpy\nfrom pathlib import Path\nsys.path[0] = os.path.dirname(sys.argv[1])\n" \
+           "Path.replace = lambda *_: os._exit(9)\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], {}, '__main__')"
+    command = [sys.executable, "-c", kill, EVALUATION, "-g", tmp_path / "truth", *results]
+    for _ in range(2):
+        assert subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True).returncode == 9
+        assert len(list((tmp_path / "out").iterdir())) == 1
+    assert judge(*results).returncode == 0
+    curves = {f"precision_recall_{subset}.png" for subset in ("easy", "medium", "hard")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"ap.json", *curves}
+
+
+def test_the_evaluation_takes_the_longest_names_and_tells_of_longer_ones_before_the_work(judge, tmp_path):
+    longest = "n" * 250 + ".json"
+    assert judge("-p", "found", "--json", longest).returncode == 0 and (tmp_path / longest).is_file()
+    for place in ("n" * 251 + ".json", "out", "truth/wider_face_val.mat/x.json"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        done = judge("-p", "found", "--json", place)
+        assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
+        assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names and files")
+def test_predictions_of_any_name_are_judged(judge, tmp_path):
+    """Printed, drawn and written; one with a line break is told in one line."""
+    names = [os.fsdecode(b"caf\xe9"), "$\\bad$", "a\nb", "人脸"]
+    for name in names:
+        shutil.copytree(tmp_path / "found", tmp_path / name)
+    flags = [text for name in names for text in ("-p", name)]
+    done = judge("-p", "found", *flags, "--json", "ap.json", "--plot", "out", "--bootstrap", "2")
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "a?b\nEasy" in done.stdout
+    assert list(json.loads((tmp_path / "ap.json").read_text(encoding="utf-8"))) == ["found", *names]
+    done = judge("-p", "no\nfolder")
+    assert done.returncode == 2 and done.stderr.startswith("error: no?folder is no folder")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among files")
+def test_the_evaluation_waits_for_no_pipe_and_reads_no_device(judge, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in ("pipe", "/dev/zero", "nothing.txt", "found"):
+        done = judge("-p", "found", "--pictures", place)
+        assert done.returncode == 2 and done.stderr == (
+            f"error: {place} is no file; give a text file with a picture a line\n")
+    os.mkfifo(tmp_path / "found" / "scales.csv")
+    done = judge("-p", "found", "--by", "size")
+    assert done.returncode == 2 and "scales.csv is no file" in done.stderr
+
+
+@pytest.mark.parametrize("scale", ["1e999", "nan", "0", "-1"])
+def test_a_scale_that_is_none_is_one_line(judge, tmp_path, scale):
+    (tmp_path / "found" / "scales.csv").write_text(f"0--A/one,1\n\n1--B/two,{scale}\n")
+    done = judge("-p", "found", "--by", "size")
+    assert done.returncode == 2 and "scales.csv has no scale of 1--B/two" in done.stderr
+
+
+def test_where_no_picture_can_be_read_nothing_is_drawn(tmp_path):
+    """The pictures are there and no pictures: each is named, the AP is 0, and no sheet is written."""
+    write_ground_truth(tmp_path / "val" / "ground_truth", {ONE: [FACE], TWO: [FACE]})
+    for event, name in (ONE, TWO):
+        (tmp_path / "val" / "images" / event).mkdir(parents=True)
+        (tmp_path / "val" / "images" / event / f"{name}.jpg").write_bytes(b"none")
+    (tmp_path / "val" / "wider_val.txt").write_text("0--A/one.jpg\n1--B/two.jpg\n")
+    outcome = run(test_widerface.main, "--trained_model", ROOT / "weights" / "v2" / "FeatherFaceV2_final.pth",
+                  "--dataset_folder", tmp_path / "val", "--save_folder", tmp_path / "out", "--save_image", "--cpu",
+                  "--num_workers", "0")
+    assert outcome.code is None and outcome.out.count("warning: cannot read") == 2
+    assert "no picture could be read to be drawn" in outcome.out and not list((tmp_path / "out").glob("*.jpg"))
