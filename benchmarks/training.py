@@ -31,7 +31,7 @@ def measure_training(own: Namespace, training: Namespace) -> None:
 
     UserError as train_v2.py.
     """
-    for folder in [own.output_folder] + [own.profile.parent] * bool(own.profile):
+    for folder in [own.output_folder, own.profile.parent] if own.profile else [own.output_folder]:
         check_folder_is_writable(folder)
     device = parse_devices(training.gpu)[0]
     with tempfile.TemporaryDirectory() as folder:

@@ -87,6 +87,8 @@ def picture_size(file: BinaryIO) -> tuple[int, int] | None:
 
 def picture_size_of(path: str | Path) -> tuple[int, int] | None:
     """Height and width as stored, from the header of a file, else by decoding it; None where that fails."""
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return None
     try:
         with open(path, "rb") as file:
             size = picture_size(file)

@@ -72,6 +72,8 @@ def tell(line: str) -> None:
 
         for bar in list(getattr(tqdm, "_instances", ())):  # else it ends when Python forgets it, after this line
             bar.close()
+    # What is in the names of files and in what libraries say is not to steer the terminal.
+    line = "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in line)
     print(line, file=sys.stderr, flush=True)
 
 

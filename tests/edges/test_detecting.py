@@ -133,7 +133,7 @@ def test_a_folder_is_searched_for_all_that_is_read(tmp_path, suffix):
 def test_every_format_that_is_written_is_looked_for():
     others = {suffix for suffix in (".apng", ".avif", ".bmp", ".dib", ".exr", ".gif", ".hdr", ".jp2", ".jpe", ".jpeg",
               ".jpg", ".pam", ".pfm", ".pic", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp")
-              if cv2.haveImageWriter(f"a{suffix}")}
+              if encode_picture(np.zeros((64, 64, 3), np.uint8), suffix)}
     assert others <= PICTURE_SUFFIXES | VIDEO_SUFFIXES
 
 
@@ -162,7 +162,9 @@ def test_a_copy_that_no_format_holds_is_named_and_the_rest_is_written(tmp_path, 
 
 
 def test_a_video_that_no_codec_takes_is_named_and_its_faces_are_written(tmp_path):
-    data = cv2.imencode(".gif", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
+    data = encode_picture(np.zeros((1, 1, 3), np.uint8), ".gif")
+    if data is None:
+        pytest.skip("OpenCV writes GIF from 4.11 on")
     (tmp_path / "one.gif").write_bytes(data)
     outcome = detect(tmp_path / "one.gif", "--save", tmp_path / "out", "--json", tmp_path / "f.json")
     assert outcome.code == 1 and "OpenCV makes no video of 1 x 1 pixels" in outcome.err

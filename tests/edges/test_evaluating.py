@@ -23,6 +23,8 @@ from widerface_evaluate.wider_files import (
     read_predictions,
 )
 
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such files and names")
+
 EVALUATION = ROOT / "widerface_evaluate" / "evaluation.py"
 
 ONE, TWO = ("0--A", "one"), ("1--B", "two")
@@ -169,7 +171,7 @@ def test_the_evaluation_takes_the_longest_names_and_tells_of_longer_ones_before_
         assert done.stderr.startswith("error: ")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names and files")
+@posix
 def test_predictions_of_any_name_are_judged(judge, tmp_path):
     """Printed, drawn and written; one with a line break is told in one line."""
     names = [os.fsdecode(b"caf\xe9"), "$\\bad$", "a\nb", "人脸"]
@@ -184,7 +186,7 @@ def test_predictions_of_any_name_are_judged(judge, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among files")
+@posix
 def test_the_evaluation_waits_for_no_pipe_and_reads_no_device(judge, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place in ("pipe", "/dev/zero", "nothing.txt", "found"):
@@ -203,12 +205,14 @@ def test_a_scale_that_is_none_is_one_line(judge, tmp_path, scale):
     assert done.returncode == 2 and "scales.csv has no scale of 1--B/two" in done.stderr
 
 
-def test_where_no_picture_can_be_read_nothing_is_drawn(tmp_path):
-    """The pictures are there and no pictures: each is named, the AP is 0, and no sheet is written."""
+@pytest.mark.parametrize("kind", ["text", pytest.param("pipe", marks=posix)])
+def test_where_no_picture_can_be_read_nothing_is_drawn(tmp_path, kind):
+    """The pictures are there and no pictures: each is named, none is waited for, and no sheet is written."""
     write_ground_truth(tmp_path / "val" / "ground_truth", {ONE: [FACE], TWO: [FACE]})
     for event, name in (ONE, TWO):
         (tmp_path / "val" / "images" / event).mkdir(parents=True)
-        (tmp_path / "val" / "images" / event / f"{name}.jpg").write_bytes(b"none")
+        path = tmp_path / "val" / "images" / event / f"{name}.jpg"
+        path.write_bytes(b"none") if kind == "text" else os.mkfifo(path)
     (tmp_path / "val" / "wider_val.txt").write_text("0--A/one.jpg\n1--B/two.jpg\n")
     outcome = run(test_widerface.main, "--trained_model", ROOT / "weights" / "v2" / "FeatherFaceV2_final.pth",
                   "--dataset_folder", tmp_path / "val", "--save_folder", tmp_path / "out", "--save_image", "--cpu",

@@ -94,6 +94,16 @@ def test_a_benchmark_that_cannot_be_written_is_told_before_the_work(tmp_path, mo
     assert outcome.code == 2 and outcome.err.startswith("error: cannot write ") and outcome.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("flags", [[], ["--profile", "trace.json"]])
+def test_a_benchmark_of_training_asks_for_its_folders_first(tmp_path, monkeypatch, flags):
+    """With a trace and without: the next mistake is told only where its folder can be written to."""
+    monkeypatch.chdir(tmp_path)
+    outcome = run(benchmark.main, "--train", "--gpu", "x", "--output_folder", "out", *flags)
+    assert outcome.code == 2 and outcome.err.startswith("error: --gpu x: ") and (tmp_path / "out").is_dir()
+    outcome = run(benchmark.main, "--train", "--gpu", "x", "--output_folder", "/proc/x", *flags)
+    assert outcome.code == 2 and outcome.err.startswith("error: cannot write /proc/x")
+
+
 def test_a_page_that_no_export_wrote_is_not_replaced(tmp_path):
     (tmp_path / "README.md").write_text("# My project\n")
     outcome = run(export.main, "--trained_model", SHIPPED, "--output_folder", tmp_path)
