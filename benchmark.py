@@ -32,6 +32,7 @@ if __name__ == "__main__":
     stop_quietly()
 
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 from data.config import CACHES
@@ -40,6 +41,10 @@ from training.flags import parse_args as parse_training_flags
 from utils.arguments import ArgumentParser, number
 from utils.errors import run_script
 from utils.files import check_folder_is_writable
+from utils.locks import folder_lock
+
+#: Of the folder that a run writes to.
+LOCK = ".benchmark.lock"
 
 # What measures is imported where it is used: --help and mistaken flags are answered at once.
 
@@ -61,9 +66,9 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--dataset_folder", type=Path, help="pictures, in WIDER FACE's validation layout or any other")
     add("--output_folder", type=Path, default="./results/v2/")
     add("--pictures", type=number(int, 1), help="of the folder, evenly spread (default: all)")
-    add("--threads", type=number(int, 1), help="of PyTorch and ONNX Runtime (default: as many as PyTorch takes)")
+    add("--threads", type=number(int, 1, 2**10), help="of PyTorch and ONNX Runtime (default: as many as PyTorch takes)")
     add("--rounds", type=number(int, 1), help="(default: 20, of --evaluation_loop 3)")
-    add("--num_workers", type=number(int, 0), default=2, help="processes that read pictures ahead")
+    add("--num_workers", type=number(int, 0, 2**8), default=2, help="processes that read pictures ahead")
     add("--compile", action="store_true", help="measure torch.compile too; it compiles for minutes")
     add("--protocol", choices=list(PROTOCOLS), default="original", help="sizes at which both look for faces")
     add("--face_threshold", type=number(float, 0.02, 1), default=0.5, help="lowest score of what counts as a face")
@@ -90,10 +95,11 @@ def parse_training_args(arguments: list[str]) -> tuple[Namespace, Namespace]:
     )
     add = parser.add_argument
     add("--rounds", type=number(int, 1), default=7, help="of everything that is measured")
-    add("--workers", type=number(int, 0), nargs="+", default=[0, 2], help="numbers of loader processes, each measured")
+    add("--workers", type=number(int, 0, 2**8), nargs="+", default=[0, 2],
+        help="numbers of loader processes, each measured")
     add("--batches", type=number(int, 1), default=4, help="of one round of the loader, and of loader and step together")
     add("--caches", choices=CACHES, nargs="+", default=list(CACHES), help="of loader and step together, each measured")
-    add("--longer_side", type=number(int, 64), help="scale the pictures to this and encode them anew")
+    add("--longer_side", type=number(int, 64, 2**14), help="scale the pictures to this and encode them anew")
     add("--drawn", action="store_true", help="measure on drawn pictures, for want of others")
     add("--profile", type=Path, metavar="FILE.json", help="write a trace of some steps, for Perfetto")
     add("--output_folder", type=Path, default="./results/v2/")
@@ -108,9 +114,13 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.train:
         own, training = parse_training_args(others)
         from benchmarks.training import measure_training
-        measure_training(own, training)
+        work, folder = partial(measure_training, own, training), own.output_folder
     else:
-        measure_detectors(parse_args(others))
+        options = parse_args(others)
+        work, folder = partial(measure_detectors, options), options.output_folder
+    check_folder_is_writable(folder)
+    with folder_lock(folder, LOCK):  # two runs would mix their tables, and slow each other
+        work()
 
 
 def measure_detectors(options: Namespace) -> None:
@@ -121,7 +131,6 @@ def measure_detectors(options: Namespace) -> None:
     from benchmarks.consistency import find_pictures, measure_consistency
     from benchmarks.evaluation_loop import measure_evaluation_loop
 
-    check_folder_is_writable(options.output_folder)
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.evaluation_loop:

@@ -56,12 +56,15 @@ from models import load_model
 from utils.arguments import ArgumentParser, number
 from utils.errors import UserError, run_script
 from utils.files import atomic_path, check_folder_is_writable, fingerprint
+from utils.locks import folder_lock
 from utils.tables import Row, print_table
 from widerface_evaluate.average_precision import evaluate
 
 CPU = torch.device("cpu")
 
 PAGE = "README.md"
+#: Of the folder that a run writes to.
+LOCK = ".export.lock"
 
 #: Runs whose median is a graph's time, after some that do not count.
 TIMED_RUNS, WARM_UP_RUNS = 20, 3
@@ -103,7 +106,8 @@ def main() -> None:
     # Mistakes are told before the work.
     pictures = open_validation_set(options.dataset_folder) if options.int8 else None
     check_output_folder(options.output_folder)
-    package = write_package(network, precision, pictures, options)
+    with folder_lock(options.output_folder, LOCK):  # two runs would mix their files under one page
+        package = write_package(network, precision, pictures, options)
     for file in package.files:
         milliseconds = "" if file.milliseconds is None else f", {file.milliseconds:.1f} ms at 640 x 640"
         print(f"{options.output_folder / file.name}: {file.size / 1000:,.0f} kB{milliseconds}")

@@ -104,8 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--gpu", default="auto", help="GPU number, cpu, or auto: GPU 0, else the CPU")
     add("--precision", choices=("float32", "bfloat16"), help="(default: that of train_v2.py)")
-    add("--image_size", type=number(int, 32), default=640)
-    add("--batch_size", type=number(int, 1), default=8)
+    add("--image_size", type=number(int, 32, 4096), default=640)
+    add("--batch_size", type=number(int, 1, 2**16), default=8)
     add("--rounds", type=number(int, 1), default=10)
     options = parser.parse_args(arguments)
     device = choose_device(options.gpu, cpu=False)

@@ -31,8 +31,8 @@ def measure_training(own: Namespace, training: Namespace) -> None:
 
     UserError as train_v2.py.
     """
-    for folder in [own.output_folder, own.profile.parent] if own.profile else [own.output_folder]:
-        check_folder_is_writable(folder)
+    if own.profile:
+        check_folder_is_writable(own.profile.parent)
     device = parse_devices(training.gpu)[0]
     with tempfile.TemporaryDirectory() as folder:
         pictures = own.batches * training.batch_size

@@ -160,11 +160,12 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add = parser.add_argument
     add("--training_dataset", type=Path, nargs="+", default=[], metavar="LABELS",
         help="label.txt with images/ beside it, one or several; without any, pictures drawn for it")
-    add("--longer_side", type=number(int, 64), help="scale the pictures to this and encode them anew")
+    add("--longer_side", type=number(int, 64, 2**14), help="scale the pictures to this and encode them anew")
     add("--pictures", type=number(int, 1), default=64, help="of the set, evenly spread, whole batches of them")
-    add("--image_size", type=number(int, 64), default=640, help="side of the training pictures")
-    add("--batch_size", type=number(int, 1), default=32)
-    add("--workers", type=number(int, 0), nargs="+", default=[0], help="numbers of loader processes, each measured")
+    add("--image_size", type=number(int, 64, 4096), default=640, help="side of the training pictures")
+    add("--batch_size", type=number(int, 1, 2**16), default=32)
+    add("--workers", type=number(int, 0, 2**8), nargs="+", default=[0],
+        help="numbers of loader processes, each measured")
     add("--rounds", type=number(int, 1), default=7)
     add("--gpu", default="auto", help="what gets the batches: GPU number, cpu, or auto: GPU 0, else the CPU")
     add("--output_folder", type=Path, default="./results/v2/")

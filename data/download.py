@@ -36,6 +36,7 @@ from data.widerface import CONVERTER, read_labels
 from utils.arguments import ArgumentParser
 from utils.errors import UserError, reason, run_script
 from utils.files import atomic_folder, atomic_path, fingerprint
+from utils.locks import folder_lock
 
 # The hosts that the official page names, http://shuoyang1213.me/WIDERFACE/
 PICTURES = "https://huggingface.co/datasets/CUHK-CSE/wider_face/resolve/main/data"
@@ -72,6 +73,9 @@ LANDMARK_HELP = """\
 No landmarks in label.txt, only boxes. RetinaFace's annotations have them: fetch retinaface_gt_v1.1.zip by hand \
 (Google Drive or Baidu, see https://github.com/deepinsight/insightface/tree/master/detection/retinaface) and run this \
 again with --labels retinaface_gt_v1.1.zip"""
+
+#: Of the folder that archives are fetched to.
+LOCK = ".download.lock"
 
 BYTES_PER_READ = 1 << 16
 TIMEOUT_SECONDS = 60
@@ -286,7 +290,9 @@ def arrange(folder: Path, archives: Path, labels: Path | None, with_test: bool) 
     if absent:
         print(f"fetching to {archives}:", *(f"{host}/{name}" for name, (host, _) in absent.items()), sep="\n  ")
     for name, (host, expected_sha256) in absent.items():
-        download(f"{host}/{name}", expected_sha256, archives / name)
+        archives.mkdir(parents=True, exist_ok=True)
+        with folder_lock(archives, LOCK):  # two runs would write into one half download
+            download(f"{host}/{name}", expected_sha256, archives / name)
     for target, (archive, inside) in missing.items():
         extract(archives / archive, inside, folder / target)
     if labels:

@@ -54,7 +54,7 @@ def find_sources(texts: list[str], results: Path | None = None) -> list[Source]:
     the folders below, hidden ones left out; or a pattern with *, ? and [], and ** for any depth. Where `results` is a
     folder below, it is left out: an earlier run put its drawings there. UserError where a text names nothing.
     """
-    webcams = [text for text in texts if text.isascii() and text.isdigit()]
+    webcams = [text for text in texts if text.isascii() and text.isdigit() and len(text) < 10]  # no system has more
     if webcams and len(texts) > 1:
         raise UserError(f"{webcams[0]} is a webcam, which never ends: give it alone (./{webcams[0]} is the file)")
     if webcams:

@@ -36,9 +36,15 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
         return ", ".join(name + metavar for name in shown)
 
 
+#: Whole numbers that libraries take: beyond, PyTorch and NumPy overflow.
+LARGEST = 2**31 - 1
+
+
 def number(kind: type, minimum: float | None = None, maximum: float | None = None) -> Callable[[str], float]:
-    """A type for add_argument: an int or a finite float within closed bounds."""
+    """A type for add_argument: an int or a finite float within closed bounds, by default an int up to LARGEST."""
     bounds = f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"
+    if kind is int and maximum is None:
+        maximum, bounds = LARGEST, f"{bounds}, up to {LARGEST}"
 
     def parse(text: str):
         shown = text if len(text) <= 40 else f"{text[:40]}..."

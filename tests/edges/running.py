@@ -3,12 +3,15 @@
 import contextlib
 import io
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests.helpers import ROOT
 from utils.errors import run_script
 
 
@@ -47,6 +50,18 @@ def largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextlib.contextmanager
+def held_by_another(folder: Path, name: str) -> Iterator[None]:
+    """A folder whose lock of that name another process has: a process may hold its own lock twice."""
+    hold = ("import sys; from pathlib import Path; from utils.locks import folder_lock\n"
+            "with folder_lock(Path(sys.argv[1]), sys.argv[2]): print('held', flush=True); sys.stdin.read()")
+    command, pipe = [sys.executable, "-c", hold, folder, name], subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        yield
+        other.communicate()
 
 
 def interruptible() -> None:

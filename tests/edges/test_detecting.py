@@ -89,6 +89,16 @@ def test_pictures_and_videos_of_any_name_are_looked_at_and_drawn(tmp_path):
     assert len((tmp_path / "f.csv").read_text(encoding="utf-8").splitlines()) == 20
 
 
+@pytest.mark.parametrize("text", ["99999999999", "9" * 250, "9" * 5000])
+def test_digits_that_no_webcam_has_are_a_name(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    outcome = detect(text)
+    assert outcome.code == 2 and outcome.err.startswith("error: there is no 9999") and outcome.err.count("\n") == 1
+    if len(text) < 255:
+        write(tmp_path / "a.png").rename(tmp_path / text)
+        assert f"{text}: face" in detect(text).out
+
+
 @posix
 def test_a_name_of_any_encoding_that_cannot_be_read_is_named(tmp_path):
     for name in NAMES:

@@ -12,11 +12,12 @@ import torch
 
 import benchmark
 import export
+from data import download
 from deployment.weights_file import PRECISION_COLUMNS, known_precision
 from detection.shipped import SHIPPED
 from detection.suppression import Detections
 from detection.text_files import STAMP, DetectionFolder, read_stamp
-from tests.edges.running import run
+from tests.edges.running import held_by_another, run
 from tests.helpers import ROOT
 from utils import tables
 from utils.errors import UserError
@@ -212,3 +213,18 @@ def test_the_evaluation_tries_its_folders_before_the_work(tmp_path, flags):
     command = [sys.executable, ROOT / "widerface_evaluate" / "evaluation.py", "-p", tmp_path, "-g", tmp_path / "truth"]
     done = subprocess.run([*command, flags[0], tmp_path / flags[1]], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and str(tmp_path / "file") in done.stderr
+
+
+@pytest.mark.parametrize(("main", "lock", "flags"), [
+    (export.main, export.LOCK, ["--trained_model", WEIGHTS, "--output_folder"]),
+    (benchmark.main, benchmark.LOCK, ["--trained_model", WEIGHTS, "--teacher_model", WEIGHTS, "--output_folder"]),
+    (benchmark.main, benchmark.LOCK, ["--train", "--output_folder"]),
+    (download.main, download.LOCK, ["--folder", "set", "--archives"]),
+])
+def test_two_runs_do_not_write_into_one_folder(tmp_path, monkeypatch, main, lock, flags):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(download, "download", lambda *_: pytest.fail("the work began"))
+    with held_by_another(tmp_path, lock):
+        outcome = run(main, *flags, tmp_path)
+    assert outcome.code == 2 and outcome.err.count("\n") == 1
+    assert outcome.err.startswith(f"error: {tmp_path} is being written to by another run (process ")

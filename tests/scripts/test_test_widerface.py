@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -17,7 +15,8 @@ from data.widerface import list_pictures
 from detection.face_detector import FaceDetector
 from detection.protocols import PROTOCOLS
 from detection.validation import open_validation_set, predict
-from tests.helpers import CPU, ROOT, call, exit_code
+from tests.edges.running import held_by_another
+from tests.helpers import CPU, call, exit_code
 from widerface_evaluate.average_precision import evaluate
 from widerface_evaluate.wider_files import load_ground_truth
 
@@ -160,17 +159,11 @@ def test_absent_pictures_stop_the_run_before_the_first(tmp_path, validation_set,
 
 
 def test_two_runs_in_one_folder_do_not_mix(tmp_path, validation_set, student_checkpoint, capsys):
-    """The other run is another process: a process may hold its own lock twice."""
     folder = tmp_path / "out"
     folder.mkdir()
-    hold = ("import sys; from pathlib import Path; from utils.locks import folder_lock\n"
-            "with folder_lock(Path(sys.argv[1]), sys.argv[2]): print('held', flush=True); sys.stdin.read()")
-    with subprocess.Popen([sys.executable, "-c", hold, folder, test_widerface.LOCK], cwd=ROOT, text=True,
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == "held\n"
+    with held_by_another(folder, test_widerface.LOCK):
         arguments = ("--trained_model", student_checkpoint, "--dataset_folder", validation_set, "--save_folder", folder)
         assert exit_code(test_widerface.main, *arguments, "--cpu") == 2
         assert "another run" in capsys.readouterr().err and not list(folder.glob("*/*"))
-        other.communicate()
     run(*arguments)
     assert (folder / "table.json").is_file()
