@@ -12,6 +12,7 @@ from scipy.io import loadmat, savemat
 
 import test_widerface
 from data.widerface import list_pictures
+from detection.shipped import SHIPPED
 from tests.edges.running import run
 from tests.helpers import ROOT, write_ground_truth, write_predictions
 from utils.errors import UserError
@@ -214,7 +215,7 @@ def test_where_no_picture_can_be_read_nothing_is_drawn(tmp_path, kind):
         path = tmp_path / "val" / "images" / event / f"{name}.jpg"
         path.write_bytes(b"none") if kind == "text" else os.mkfifo(path)
     (tmp_path / "val" / "wider_val.txt").write_text("0--A/one.jpg\n1--B/two.jpg\n")
-    outcome = run(test_widerface.main, "--trained_model", ROOT / "weights" / "v2" / "FeatherFaceV2_final.pth",
+    outcome = run(test_widerface.main, "--trained_model", SHIPPED,
                   "--dataset_folder", tmp_path / "val", "--save_folder", tmp_path / "out", "--save_image", "--cpu",
                   "--num_workers", "0")
     assert outcome.code is None and outcome.out.count("warning: cannot read") == 2

@@ -216,8 +216,8 @@ def test_the_evaluation_tries_its_folders_before_the_work(tmp_path, flags):
 
 
 @pytest.mark.parametrize(("main", "lock", "flags"), [
-    (export.main, export.LOCK, ["--trained_model", WEIGHTS, "--output_folder"]),
-    (benchmark.main, benchmark.LOCK, ["--trained_model", WEIGHTS, "--teacher_model", WEIGHTS, "--output_folder"]),
+    (export.main, export.LOCK, ["--trained_model", SHIPPED, "--output_folder"]),
+    (benchmark.main, benchmark.LOCK, ["--trained_model", SHIPPED, "--teacher_model", SHIPPED, "--output_folder"]),
     (benchmark.main, benchmark.LOCK, ["--train", "--output_folder"]),
     (download.main, download.LOCK, ["--folder", "set", "--archives"]),
 ])
