@@ -9,6 +9,7 @@ from torchvision.ops import box_iou, nms
 
 from data.config import MIRRORED_LANDMARKS
 from detection.face_detector import Candidates
+from detection.tiles import Tile
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,13 @@ def mirror(candidates: Candidates, width: int) -> Candidates:
     boxes = torch.stack([width - x2, y1, width - x1, y2], dim=-1)
     x, y = candidates.landmarks[..., MIRRORED_LANDMARKS, :].unbind(-1)
     return Candidates(boxes, candidates.scores, torch.stack([width - x, y], dim=-1))
+
+
+def from_tile(candidates: Candidates, tile: Tile) -> Candidates:
+    """Candidates of one tile ([n, 4], [n], [n, 5, 2], its pixels) that it answers for, in the picture's pixels."""
+    boxes = candidates.boxes + candidates.boxes.new_tensor([tile.x.start, tile.y.start] * 2)
+    landmarks = candidates.landmarks + candidates.boxes.new_tensor([tile.x.start, tile.y.start])
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).unbind(1)
+    kept = (x >= tile.x.core_start) & (x < tile.x.core_end) & (y >= tile.y.core_start) & (y < tile.y.core_end)
+    kept = kept.nonzero()[:, 0]
+    return Candidates(boxes[kept], candidates.scores[kept], landmarks[kept])

@@ -15,7 +15,7 @@ import torch
 import detect as script
 from data import picture_files
 from data.picture_files import encode_picture, read_bytes, read_picture
-from detection import frames, inference, survey
+from detection import finder, frames, inference, survey
 from detection.face_detector import Candidates
 from detection.frames import count_frames
 from detection.inference import detect_files, windows
@@ -42,7 +42,7 @@ def one_face(images):
 
 @pytest.fixture(autouse=True)
 def detector(monkeypatch):
-    monkeypatch.setattr(survey, "load_detector", lambda path, device: one_face)
+    monkeypatch.setattr(finder, "load_detector", lambda path, device: one_face)
 
 
 def detect(*arguments):

@@ -13,7 +13,7 @@ import torch
 
 import detect as script
 from data.picture_files import read_picture, write_picture
-from detection import frames, survey
+from detection import finder, frames, survey
 from detection.face_detector import FaceDetector
 from detection.inference import detect
 from detection.protocols import PROTOCOLS
@@ -32,7 +32,7 @@ def run(*arguments):
 
 @pytest.fixture(autouse=True)
 def red_detector(monkeypatch):
-    monkeypatch.setattr(survey, "load_detector", lambda path, device: FaceDetector(RedBoxes()))
+    monkeypatch.setattr(finder, "load_detector", lambda path, device: FaceDetector(RedBoxes()))
 
 
 def write_red(path, height=120, width=160, box=BOX):
