@@ -23,6 +23,7 @@ from detection.suppression import (
     rescale,
     suppress,
     vote,
+    without_parts,
 )
 from detection.tiles import Tile
 from layers.anchors import STRIDES
@@ -93,7 +94,8 @@ def detect_looks(
 def join_looks(candidates: list[Candidates], protocol: Protocol, settings: DetectionSettings) -> Detections:
     """The faces of one picture from what was found on each look at it."""
     join = vote if protocol.votes else suppress
-    return join(Candidates(*(torch.cat(fields) for fields in zip(*candidates))), settings)
+    faces = join(Candidates(*(torch.cat(fields) for fields in zip(*candidates))), settings)
+    return faces if protocol.seen_whole is None else without_parts(faces, protocol.seen_whole)
 
 
 def detect_pictures(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from detection.defaults import PROTOCOL
-from detection.tiles import LONGEST_SIDE, Tile, cut_extreme, cut_squares, whole
+from detection.tiles import LONGEST_SIDE, OVERLAP, Tile, cut_extreme, cut_squares, whole
 from utils.errors import UserError
 
 
@@ -18,7 +18,8 @@ class Protocol:
 
     tiles: height and width of a picture -> its parts. factors: height and width of a part -> its scale factors, one
     look each. flip: every look is taken a second time, mirrored. votes: a face is the mean of what was found on all
-    looks (box voting, detection.suppression), else the best.
+    looks (box voting, detection.suppression), else the best. seen_whole: the longest side in pixels of a face that
+    tiles show whole; where it is given, larger ones are found on a look at the whole picture.
     """
 
     description: str
@@ -26,6 +27,7 @@ class Protocol:
     flip: bool = False
     votes: bool = False
     tiles: Callable[[int, int], list[Tile]] = whole
+    seen_whole: float | None = None
 
 
 def keep_size(height: int, width: int) -> list[float]:
@@ -99,4 +101,4 @@ def protocol_of(name: str, tile: int | None = None) -> Protocol:
         return (protocol.factors if max(height, width) <= tile else fit)(height, width)
 
     return replace(protocol, description=f"{protocol.description}, in tiles of {tile} px", factors=factors,
-                   tiles=lambda height, width: cut_squares(height, width, tile))
+                   tiles=lambda height, width: cut_squares(height, width, tile), seen_whole=OVERLAP * tile)
