@@ -46,18 +46,18 @@ def write_score(drawn: np.ndarray, text: str, box: np.ndarray, boxes: np.ndarray
     """
     font, scale, gap = cv2.FONT_HERSHEY_SIMPLEX, 0.35 * line, 2 * line
     (width, height), _ = cv2.getTextSize(text, font, scale, line)
-    limits = np.array([drawn.shape[1] - width, drawn.shape[0] - height])
+    limits = np.array([max(0, drawn.shape[1] - width), max(0, drawn.shape[0] - height)])
     left, top, right, bottom = box
     places = np.array([
         (left, top - gap - height), (left, bottom + gap), (right + gap, top), (left - gap - width, top),
         (left + gap, top + gap), (left + gap, bottom - gap - height),
     ])
-    places[[0, 1, 4, 5], 0] = places[[0, 1, 4, 5], 0].clip(0, max(0, limits[0]))
-    places[2:4, 1] = places[2:4, 1].clip(0, max(0, limits[1]))
+    places[:2, 0] = places[:2, 0].clip(0, limits[0])
+    places[2:4, 1] = places[2:4, 1].clip(0, limits[1])
+    places[4:] = places[4:].clip(0, limits)
     inside = ((places >= 0) & (places <= limits)).all(axis=1)
-    spans = [np.minimum(places[:, None, axis] + side, boxes[:, axis + 2]) - np.maximum(places[:, None, axis],
-             boxes[:, axis]) for axis, side in enumerate((width, height))]
-    covered = (spans[0].clip(0) * spans[1].clip(0)).sum(axis=1)
+    starts, ends = places[:, None], places[:, None] + (width, height)
+    covered = (np.minimum(ends, boxes[:, 2:]) - np.maximum(starts, boxes[:, :2])).clip(0).prod(axis=2).sum(axis=1)
     x, y = places[np.where(inside, covered, np.inf).argmin()]
     cv2.putText(drawn, text, (round(x), round(y) + height), font, scale, FACE_COLOUR, line, cv2.LINE_AA)
 

@@ -4,6 +4,7 @@ import errno
 import functools
 import math
 import os
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -43,8 +44,9 @@ class Frames(NamedTuple):
     rate: float  #: frames a second, 0 for a picture
 
 
-def quiet_opencv() -> None:
-    """Keep OpenCV and FFmpeg from writing about what they cannot open: the scripts say it."""
+def quiet_decoders() -> None:
+    """Keep OpenCV, FFmpeg and Pillow from writing about what they cannot open: the scripts say it."""
+    warnings.filterwarnings("ignore", module="PIL")
     if hasattr(cv2, "setLogLevel"):  # before OpenCV 4.13
         cv2.setLogLevel(0)
     else:

@@ -22,7 +22,7 @@ from detection.frames import (
     UndrawableError,
     frame_writer,
     plan_copies,
-    quiet_opencv,
+    quiet_decoders,
     read_frames,
     why_no_frames,
 )
@@ -42,7 +42,7 @@ COMPLETE = 0.9
 
 def survey(options: Namespace) -> int:
     """Look at every source of detect.py's options; returns the exit code, 1 where something could not be read."""
-    quiet_opencv()
+    quiet_decoders()
     device = choose_device(options.gpu, options.cpu)
     folders = [folder for folder in (options.save, options.crop) if folder]
     sources = find_sources(options.source, folders)
