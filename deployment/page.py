@@ -195,8 +195,9 @@ for box, score, landmarks in zip(*find_faces("picture.jpg")):
     print(box, score, landmarks)
 ```
 
-It gives what detect.py gives: a picture whose longer side is over 1280 px is reduced to that first, and one of an
-extreme shape looked at in tiles. Arrays as of cv2.imread, lists, a device and the thresholds: its docstring.
+It gives what detect.py gives: the lines for ONNX Runtime and OpenCV look at a picture at its own size, this reduces a
+longer side of more than 1280 px to that first, and cuts extreme shapes into tiles. It takes arrays as of cv2.imread,
+lists and a device, too: see its docstring.
 
 The file loads with `torch.load(..., weights_only=True)`; beside `model` it holds `config`, `preprocessing`,
 `average_precision`, `versions` and `licence`.'''
