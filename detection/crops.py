@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from data.picture_files import write_picture
+from detection.frames import told_if_undrawable
 from detection.sources import Source, absolute
 from detection.suppression import Detections
 from utils.errors import UserError
@@ -57,15 +58,17 @@ def write_faces(folder: Path, source: Source, frame: int | None, picture: np.nda
     """Write the faces of a picture or frame as folder/crops/NAME_NUMBER.png and folder/aligned/NAME_NUMBER.png.
 
     NAME is that of the source, of a video with the number of the frame. Faces are numbered from 0 in their order, the
-    best first, which is that of their records. One wholly beyond the picture's edge has no crop.
+    best first, which is that of their records. One wholly beyond the picture's edge has no crop. UndrawableError where
+    a name becomes too long.
     """
     stem = source.name.name if frame is None else f"{source.name.name}_{frame:06d}"
     for number, (box, _, landmarks) in enumerate(zip(*detections)):
         name = source.name.with_name(f"{stem}_{number}.png")
-        crop = crop_face(picture, box)
-        if crop is not None:
-            write_picture(folder / CROPS / name, crop)
-        write_picture(folder / ALIGNED / name, align_face(picture, landmarks))
+        images = {CROPS: crop_face(picture, box), ALIGNED: align_face(picture, landmarks)}
+        for part, image in images.items():
+            if image is not None:
+                with told_if_undrawable(folder / part / name):
+                    write_picture(folder / part / name, image)
 
 
 def check_no_source_is_below(folder: Path, sources: Iterable[Source]) -> None:

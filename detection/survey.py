@@ -126,7 +126,7 @@ class Survey:
                     records.write(found)
                     self.draw(image, detections, write, is_still=not source.is_video)
                     if self.options.crop:
-                        write_faces(self.options.crop, source, done if source.is_video else None, image, detections)
+                        self.cut_out(source, done if source.is_video else None, image, detections)
                     if self.is_printing:
                         print_faces(source, found)
                     self.counts["face"] += len(found)
@@ -171,6 +171,13 @@ class Survey:
                 self.complaints.append(str(error))
         if self.options.show:
             self.is_stopped = is_stopped_by_hand(drawn, is_still)
+
+    def cut_out(self, source: Source, frame: int | None, image: np.ndarray, detections: Detections) -> None:
+        """Write the faces of a frame as pictures of their own."""
+        try:
+            write_faces(self.options.crop, source, frame, image, detections)
+        except UndrawableError as error:
+            self.complaints.append(str(error))
 
     def summary(self) -> str:
         """What was found in how much, and where it is."""

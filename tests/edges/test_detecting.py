@@ -178,6 +178,23 @@ def test_a_drawn_name_that_becomes_too_long_is_named(tmp_path):
     assert names_in(tmp_path / "out") == [b"a.png"] and len(json.loads((tmp_path / "f.json").read_text())) == 2
 
 
+def test_a_face_whose_name_becomes_too_long_is_named(tmp_path):
+    write(tmp_path / "in" / "a.png")
+    write(tmp_path / "in" / ("n" * 250 + ".png"))
+    outcome = detect(tmp_path / "in", "--crop", tmp_path / "out", "--json", tmp_path / "f.json")
+    assert outcome.code == 1 and "File name too long" in outcome.err and outcome.err.count("\n") == 1
+    assert names_in(tmp_path / "out" / "aligned") == [b"a.png_0.png"]
+    assert len(json.loads((tmp_path / "f.json").read_text())) == 2
+
+
+@posix
+def test_faces_of_pictures_of_any_name_are_cut_out(tmp_path):
+    for name in NAMES:
+        write(tmp_path / "in" / os.fsdecode(name + b".jpg"), suffix=".jpg")
+    assert detect(tmp_path / "in", "--crop", tmp_path / "out").code == 0
+    assert names_in(tmp_path / "out" / "crops") == sorted(name + b".jpg_0.png" for name in NAMES)
+
+
 def test_no_copy_replaces_another_source_or_another_copy(tmp_path):
     for name in ("a.pgm", "a.pgm.png"):
         write(tmp_path / name)
@@ -215,13 +232,13 @@ def test_frames_that_change_their_size_are_all_written(tmp_path):
     assert count_frames(tmp_path / "a.mp4") == 3
 
 
-@pytest.mark.parametrize("flag", ["--json", "--csv", "--save"])
+@pytest.mark.parametrize("flag", ["--json", "--csv", "--save", "--crop"])
 @pytest.mark.parametrize("place", ["file/x", "/proc/x/x", "n" * 256])
 def test_results_that_cannot_be_written_are_told_before_the_first_picture(tmp_path, monkeypatch, flag, place):
     (tmp_path / "file").touch()
     write(tmp_path / "a.png")
     monkeypatch.setattr(survey, "read_frames", lambda source: pytest.fail("a picture was read"))
-    target = tmp_path / (place if flag == "--save" else f"{place}{flag.replace('--', '.')}")
+    target = tmp_path / (place if flag in ("--save", "--crop") else f"{place}{flag.replace('--', '.')}")
     outcome = detect(tmp_path / "a.png", flag, target)
     assert outcome.code == 2 and outcome.err.startswith("error: cannot write ") and outcome.err.count("\n") == 1
 
