@@ -62,10 +62,10 @@ def survey(options: Namespace) -> int:
                 break
             run.look_at(source, records)
     print(run.summary())
+    for remark in run.remarks():
+        print(f"note: {remark}")
     for complaint in run.complaints:
         print(f"warning: {complaint}", file=sys.stderr)
-    for remark in run.remarks():
-        print(f"note: {remark}", file=sys.stderr)
     return 1 if run.complaints else 0
 
 
