@@ -19,6 +19,7 @@ from data.picture_files import read_picture, write_picture
 from detection import defaults
 from detection.finder import FaceFinder
 from detection.inference import scale_picture
+from detection.shipped import SHIPPED
 from detection.tiles import whole
 from detection.validation import ValidationSet, open_validation_set
 from utils.arguments import ArgumentParser, number
@@ -65,14 +66,14 @@ def parse_args() -> Namespace:
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--dataset_folder", type=Path, required=True, help="pictures in WIDER FACE's validation layout")
-    add("--trained_model", type=Path, default=defaults.WEIGHTS, help="checkpoint, .pth or .onnx")
+    add("--trained_model", type=Path, default=SHIPPED, help="checkpoint, .pth or .onnx")
     add("--size", type=number(int, 64, 30_000), nargs=2, default=[12_000, 200], metavar=("WIDTH", "HEIGHT"))
     add("--row", type=number(int, 32), default=200, help="height of the pictures")
     add("--tile", type=number(int, 64), default=640)
     add("--smallest", type=number(float, 0), default=10, help="height of the smallest face that counts, pixels")
     add("--seed", type=number(int, 0), default=0)
     add("--save", type=Path, metavar="FILE", help="write the pasted picture")
-    add("--gpu", default=None, help="GPU number or cpu (default: GPU 0 where there is one)")
+    add("--gpu", default="auto", help="GPU number, cpu, or auto: GPU 0, else the CPU")
     return parser.parse_args()
 
 

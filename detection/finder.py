@@ -12,8 +12,8 @@ from detection import defaults
 from detection.face_detector import load_detector
 from detection.inference import detect_pictures
 from detection.protocols import protocol_of
+from detection.shipped import SHIPPED
 from detection.suppression import Detections, DetectionSettings
-from utils.distributed import choose_device
 from utils.errors import UserError, reason
 from utils.files import as_line
 
@@ -34,7 +34,7 @@ class FaceFinder:
 
     def __init__(
         self,
-        weights: str | Path = defaults.WEIGHTS,
+        weights: str | Path = SHIPPED,
         device: str | torch.device | None = None,
         confidence_threshold: float = defaults.CONFIDENCE_THRESHOLD,
         nms_threshold: float = defaults.NMS_THRESHOLD,
@@ -63,7 +63,7 @@ class FaceFinder:
 def device_of(device: str | torch.device | None) -> torch.device:
     """The device of a name, GPU 0 or else the CPU for None; UserError where there is no such device."""
     if device is None:
-        return choose_device(None, cpu=False)
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
         torch.empty(0, device=device)
         return torch.device(device)
