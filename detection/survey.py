@@ -43,7 +43,6 @@ COMPLETE = 0.9
 def survey(options: Namespace) -> int:
     """Look at every source of detect.py's options; returns the exit code, 1 where something could not be read."""
     quiet_decoders()
-    device = choose_device(options.gpu, options.cpu)
     folders = [folder for folder in (options.save, options.crop) if folder]
     sources = find_sources(options.source, folders)
     copies = plan_copies(options.save, sources) if options.save else {}
@@ -53,6 +52,7 @@ def survey(options: Namespace) -> int:
         check_folder_is_writable(folder)
     if options.show:
         check_display()
+    device = choose_device(options.gpu, options.cpu)  # which it says, so a mistake is told before, in one line
     find = FaceFinder(options.trained_model, device, options.confidence_threshold, options.nms_threshold,
                       options.protocol, options.tile)
     run = Survey(find, options, copies)
