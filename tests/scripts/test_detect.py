@@ -305,7 +305,7 @@ def test_blur_leaves_the_picture_around_the_face(tmp_path):
     (["nö*/**"], "matches no picture and no video"),
     (["empty"], "empty holds no pictures"),
     (["a.png", "0"], "0 is a webcam"),
-    (["77"], "webcam 77 is not there"),
+    (["77", "--cpu"], "webcam 77 is not there"),
     (["a.png", "--blur"], "--save DIR or --show"),
     (["a.png", "--json", "a.png"], "must be a file that ends in .json"),
     (["a.png", "--csv", "folder.csv"], "must be a file that ends in .csv"),
