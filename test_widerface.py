@@ -187,7 +187,6 @@ def protocol_columns(
     name: str, detector: nn.Module, pictures: ValidationSet, protocol: str, settings: DetectionSettings
 ) -> dict:
     """The columns of a row that say what was measured, and how."""
-    votes = len(PROTOCOLS[protocol].factors(1, 1)) > 1 or PROTOCOLS[protocol].flip
     return {
         "model": name,
         "parameters": detector.parameter_count,
@@ -196,7 +195,7 @@ def protocol_columns(
         "protocol": protocol,
         "scale": PROTOCOLS[protocol].description,
         "threshold": f"> {settings.confidence_threshold}",
-        "NMS": f"{settings.nms_threshold}{' and voting' if votes else ''}",
+        "NMS": f"{settings.nms_threshold}{' and voting' if PROTOCOLS[protocol].votes else ''}",
         "top-k": f"{settings.top_k} to {settings.keep_top_k}",
     }
 
@@ -210,7 +209,8 @@ def time_pictures(detectors: list[nn.Module], paths: list[Path], protocol: str, 
         for detector, measured in zip(detectors, times if looks else []):
             start = time.perf_counter()
             # Ends with the faces on the CPU: nothing is left running.
-            join_looks([detect_looks(detector, [look], settings, device)[0] for look in looks], settings)
+            found = [detect_looks(detector, [look], settings, device)[0] for look in looks]
+            join_looks(found, PROTOCOLS[protocol], settings)
             measured.append(1000 * (time.perf_counter() - start))
     return [statistics.median(measured) if measured else float("nan") for measured in times]
 

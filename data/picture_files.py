@@ -30,19 +30,21 @@ REDUCED_COLOUR = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 
-
 def read_picture(path: str | Path, upright: bool = False) -> np.ndarray | None:
     """uint8 [H, W, 3] BGR as stored, or None where the file is missing, no picture, or too large for the memory left.
 
     EXIF rotation is applied only if `upright`: WIDER FACE boxes refer to the stored pixels.
     """
     data = read_bytes(path)
-    if data is None:
-        return None
-    size = picture_size(io.BytesIO(data))
-    if size is not None and LARGE_PICTURE < 3 * size[0] * size[1] > (free_main_memory() or np.inf):
+    if data is None or is_too_large(data):
         return None
     return decode_picture(data, upright)
+
+
+def is_too_large(data: np.ndarray) -> bool:
+    """Whether the bytes of a picture file are of one that the memory left does not suffice for."""
+    size = picture_size(io.BytesIO(data))
+    return size is not None and LARGE_PICTURE < 3 * size[0] * size[1] > (free_main_memory() or np.inf)
 
 
 def read_bytes(path: str | Path) -> np.ndarray | None:
@@ -66,9 +68,52 @@ def decode_picture(data: np.ndarray, upright: bool = False, reduction: int = 1) 
     """
     flags = REDUCED_COLOUR[reduction] | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
+        if upright and (turned := turned_avif(data)) is not None:
+            return turned
         return cv2.imdecode(data, flags)
     except (cv2.error, MemoryError):  # a header that claims a picture of gigantic size, rightly or not
         return None
+
+
+def turned_avif(data: np.ndarray) -> np.ndarray | None:
+    """The bytes of an AVIF file that is to be turned or mirrored -> uint8 [H, W, 3] BGR, upright; None for any other.
+
+    OpenCV leaves the rotation of AVIF out, which stands beside EXIF.
+    """
+    if bytes(data[4:11]) != b"ftypavi":
+        return None
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            if picture.getexif().get(ExifTags.Base.Orientation, AS_STORED) == AS_STORED:
+                return None
+            return to_bgr(ImageOps.exif_transpose(picture))
+    except Exception:  # Pillow raises a different type for each kind of broken file; it reads AVIF from 11.3 on
+        return None
+
+
+def to_bgr(picture: Image.Image) -> np.ndarray:
+    """uint8 [H, W, 3] BGR."""
+    return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
+
+
+def lost_in_colour(path: str | Path) -> list[str]:
+    """What a file has beyond the 8-bit BGR that it is read as, in words: transparency, more bits. Never of a JPEG."""
+    data = read_bytes(path)
+    if data is None or is_jpeg(data):
+        return []
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except (cv2.error, MemoryError):
+        pixels = None
+    if pixels is None:
+        return []
+    is_clear = pixels.ndim == 3 and pixels.shape[2] == 4 and (pixels[..., 3] < full_value(pixels.dtype)).any()
+    return ["transparency"] * bool(is_clear) + ["bits beyond 8 a channel"] * (pixels.dtype != np.uint8)
+
+
+def full_value(kind: np.dtype) -> float:
+    """The brightest value of a type of pixels."""
+    return np.iinfo(kind).max if np.issubdtype(kind, np.integer) else 1.0
 
 
 def is_jpeg(data: np.ndarray) -> bool:

@@ -8,6 +8,7 @@ import torch
 
 from deployment.onnx_graph import OPSET, PIXEL_TOLERANCE, SCORE_TOLERANCE
 from deployment.weights_file import LICENCE
+from detection import defaults
 from detection.suppression import DetectionSettings
 from utils.tables import Row
 
@@ -187,25 +188,27 @@ def _with_pytorch(package: Package) -> str:
 In a checkout of this repository:
 
 ```python
-import cv2
-import torch
+from detection.finder import FaceFinder
 
-from detection.face_detector import load_detector
-from detection.inference import detect
-from detection.protocols import PROTOCOLS
-from detection.suppression import DetectionSettings
-
-picture = cv2.imread("picture.jpg")
-device = torch.device("cpu")
-detector = load_detector("{package.weights.name}", device)  # or a .onnx file
-settings = DetectionSettings({package.settings.confidence_threshold}, nms_threshold={package.settings.nms_threshold})
-faces = detect(detector, picture, PROTOCOLS["original"], settings, device)
-for box, score, landmarks in zip(*faces):
+find_faces = FaceFinder("{package.weights.name}"{_thresholds(package)})  # or a .onnx file
+for box, score, landmarks in zip(*find_faces("picture.jpg")):
     print(box, score, landmarks)
 ```
 
+It gives what detect.py gives: the lines for ONNX Runtime and OpenCV look at a picture at its own size, this reduces a
+longer side of more than 1280 px to that first, and cuts extreme shapes into tiles. It takes arrays as of cv2.imread,
+lists and a device, too: see its docstring.
+
 The file loads with `torch.load(..., weights_only=True)`; beside `model` it holds `config`, `preprocessing`,
 `average_precision`, `versions` and `licence`.'''
+
+
+def _thresholds(package: Package) -> str:
+    """The thresholds as arguments of FaceFinder, where they are not its own."""
+    advised = {"confidence_threshold": package.settings.confidence_threshold,
+               "nms_threshold": package.settings.nms_threshold}
+    own = {"confidence_threshold": defaults.CONFIDENCE_THRESHOLD, "nms_threshold": defaults.NMS_THRESHOLD}
+    return "".join(f", {name}={value}" for name, value in advised.items() if value != own[name])
 
 
 def _precision(package: Package) -> str:

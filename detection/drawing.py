@@ -22,23 +22,44 @@ def draw_detections(picture: np.ndarray, detections: Detections, threshold: floa
     """A copy of a uint8 BGR picture with boxes, scores and landmarks of the faces scored at least `threshold`.
 
     Lines and letters grow with the picture, but not beyond what fits a face; under 24 px a face gets its box only.
+    Scores stand where they cover no face, or little of one.
     """
     drawn = picture.copy()
     widest = max(1, round(max(picture.shape[:2]) / 500))
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    for box, score, landmarks in zip(*detections):
-        if score < threshold:
-            continue
-        left, top, right, bottom = (int(round(float(side))) for side in box)
+    shown = detections.scores >= threshold
+    boxes = detections.boxes[shown].astype(float)
+    for box, score, landmarks in zip(boxes, detections.scores[shown], detections.landmarks[shown]):
+        left, top, right, bottom = (int(round(side)) for side in box)
         line = min(widest, max(1, (bottom - top) // 24))
         cv2.rectangle(drawn, (left, top), (right, bottom), FACE_COLOUR, line)
         if bottom - top >= 24:
-            # Above the box, or inside where the picture ends.
-            base = top - 2 * line if top >= 12 * line else top + 11 * line
-            cv2.putText(drawn, f"{score:.2f}", (left, base), font, 0.35 * line, FACE_COLOUR, line, cv2.LINE_AA)
+            write_score(drawn, f"{score:.2f}", box, boxes, line)
             for (x, y), color in zip(landmarks, LANDMARK_COLOURS):
                 cv2.circle(drawn, (int(round(float(x))), int(round(float(y)))), line, color, -1)
     return drawn
+
+
+def write_score(drawn: np.ndarray, text: str, box: np.ndarray, boxes: np.ndarray, line: int) -> None:
+    """Write a text beside a box, xyxy, into a picture: above, below, right or left of it, else inside, at an edge.
+
+    Of the places that lie in the picture it takes the one that covers least of all `boxes`.
+    """
+    font, scale, gap = cv2.FONT_HERSHEY_SIMPLEX, 0.35 * line, 2 * line
+    (width, height), _ = cv2.getTextSize(text, font, scale, line)
+    limits = np.array([max(0, drawn.shape[1] - width), max(0, drawn.shape[0] - height)])
+    left, top, right, bottom = box
+    places = np.array([
+        (left, top - gap - height), (left, bottom + gap), (right + gap, top), (left - gap - width, top),
+        (left + gap, top + gap), (left + gap, bottom - gap - height),
+    ])
+    places[:2, 0] = places[:2, 0].clip(0, limits[0])
+    places[2:4, 1] = places[2:4, 1].clip(0, limits[1])
+    places[4:] = places[4:].clip(0, limits)
+    inside = ((places >= 0) & (places <= limits)).all(axis=1)
+    starts, ends = places[:, None], places[:, None] + (width, height)
+    covered = (np.minimum(ends, boxes[:, 2:]) - np.maximum(starts, boxes[:, :2])).clip(0).prod(axis=2).sum(axis=1)
+    x, y = places[np.where(inside, covered, np.inf).argmin()]
+    cv2.putText(drawn, text, (round(x), round(y) + height), font, scale, FACE_COLOUR, line, cv2.LINE_AA)
 
 
 def blur_faces(picture: np.ndarray, detections: Detections) -> np.ndarray:

@@ -4,14 +4,18 @@ import errno
 import functools
 import math
 import os
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from data.animations import animation_frames, animation_length, is_animation
+from data.picture_faults import file_fault, why_unreadable
 from data.picture_files import encode_picture, read_picture
 from detection.sources import Source, absolute
 from utils.errors import UserError
@@ -40,8 +44,9 @@ class Frames(NamedTuple):
     rate: float  #: frames a second, 0 for a picture
 
 
-def quiet_opencv() -> None:
-    """Keep OpenCV and FFmpeg from writing about what they cannot open: the scripts say it."""
+def quiet_decoders() -> None:
+    """Keep OpenCV, FFmpeg and Pillow from writing about what they cannot open: the scripts say it."""
+    warnings.filterwarnings("ignore", module="PIL")
     if hasattr(cv2, "setLogLevel"):  # before OpenCV 4.13
         cv2.setLogLevel(0)
     else:
@@ -59,6 +64,8 @@ def read_frames(source: Source) -> Frames | None:
 
 def read_video(place: Path | int) -> Frames | None:
     """The frames of a video file or webcam, turned as the file says; None where there is not even one."""
+    if not isinstance(place, int) and is_animation(place):
+        return read_animation(place)
     if isinstance(place, int):
         capture = cv2.VideoCapture(place)
     elif os.path.isfile(place):  # a pipe would be waited for
@@ -80,6 +87,23 @@ def read_video(place: Path | int) -> Frames | None:
 
     size = (first.shape[1], first.shape[0])
     return Frames(images(), size, int(count) if 0 < count < math.inf else None, rate if rate > 0 else USUAL_RATE)
+
+
+def read_animation(path: Path) -> Frames | None:
+    """The frames of a picture that moves; None where there is not even one."""
+    images = animation_frames(path)
+    first = next(images, None)
+    if first is None:
+        return None
+    count, rate = animation_length(path)
+    return Frames(chain([first], images), (first.shape[1], first.shape[0]), count or None, rate or USUAL_RATE)
+
+
+def why_no_frames(source: Source) -> str:
+    """What is the matter with a file that read_frames gives None of, in a few words."""
+    if source.is_video:
+        return file_fault(source.place) or "no frame of it can be decoded: damaged, or no video"
+    return why_unreadable(source.place)
 
 
 def next_frame(capture: cv2.VideoCapture) -> np.ndarray | None:

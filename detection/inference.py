@@ -14,7 +14,18 @@ from data.config import MEAN_BGR
 from data.picture_files import read_picture
 from detection.face_detector import Candidates
 from detection.protocols import PROTOCOLS, Protocol
-from detection.suppression import Detections, DetectionSettings, above_threshold, mirror, rescale, suppress, vote
+from detection.suppression import (
+    Detections,
+    DetectionSettings,
+    above_threshold,
+    from_tile,
+    mirror,
+    rescale,
+    suppress,
+    vote,
+    without_parts,
+)
+from detection.tiles import Tile
 from layers.anchors import STRIDES
 from utils.errors import is_out_of_memory
 
@@ -27,12 +38,13 @@ WAITING_LOOKS = 96
 
 
 class Look(NamedTuple):
-    """One scaled picture as a detector takes it, and the way back to the pixels of the picture itself."""
+    """A scaled picture or tile as a detector takes it, and the way back to the pixels of the picture itself."""
 
     image: Tensor  #: uint8 [3, H, W] BGR, padded right and below
     scales: tuple[float, float]  #: (y, x) factors, as rounding to whole pixels really gave them
-    width: int  #: of the scaled picture without padding
+    width: int  #: of the scaled tile without padding
     is_mirrored: bool
+    tile: Tile
 
 
 def scale_picture(picture: np.ndarray, scale: float) -> np.ndarray:
@@ -51,17 +63,17 @@ def pad_picture(picture: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
 
 
-def looks_at(picture: np.ndarray, protocol: Protocol) -> list[Look]:
-    """All that a protocol shows a detector of a uint8 BGR picture [H, W, 3]."""
-    height, width = picture.shape[:2]
-    looks = []
-    for factor in protocol.factors(height, width):
-        scaled = scale_picture(picture, factor)
-        scales = (scaled.shape[0] / height, scaled.shape[1] / width)
-        looks.append(Look(pad_picture(scaled), scales, scaled.shape[1], False))
-        if protocol.flip:
-            looks.append(Look(pad_picture(cv2.flip(scaled, 1)), scales, scaled.shape[1], True))
-    return looks
+def looks_at(picture: np.ndarray, protocol: Protocol) -> Iterator[Look]:
+    """All that a protocol shows a detector of a uint8 BGR picture [H, W, 3], one after the other."""
+    for tile in protocol.tiles(*picture.shape[:2]):
+        part = picture[tile.y.start : tile.y.end, tile.x.start : tile.x.end]
+        height, width = part.shape[:2]
+        for factor in protocol.factors(height, width):
+            scaled = scale_picture(part, factor)
+            scales = (scaled.shape[0] / height, scaled.shape[1] / width)
+            yield Look(pad_picture(scaled), scales, scaled.shape[1], False, tile)
+            if protocol.flip:
+                yield Look(pad_picture(cv2.flip(scaled, 1)), scales, scaled.shape[1], True, tile)
 
 
 @torch.inference_mode()
@@ -75,15 +87,42 @@ def detect_looks(
         candidates = above_threshold(Candidates(*(field[row] for field in batch)), settings)
         if look.is_mirrored:
             candidates = mirror(candidates, look.width)
-        found.append(rescale(candidates, look.scales))
+        found.append(from_tile(rescale(candidates, look.scales), look.tile))
     return found
 
 
-def join_looks(candidates: list[Candidates], settings: DetectionSettings) -> Detections:
+def join_looks(candidates: list[Candidates], protocol: Protocol, settings: DetectionSettings) -> Detections:
     """The faces of one picture from what was found on each look at it."""
-    if len(candidates) == 1:
-        return suppress(candidates[0], settings)
-    return vote(Candidates(*(torch.cat(fields) for fields in zip(*candidates))), settings)
+    join = vote if protocol.votes else suppress
+    faces = join(Candidates(*(torch.cat(fields) for fields in zip(*candidates))), settings)
+    return faces if protocol.seen_whole is None else without_parts(faces, protocol.seen_whole)
+
+
+def detect_pictures(
+    detector: Callable[[Tensor], Candidates],
+    pictures: Iterable[np.ndarray],
+    protocol: Protocol,
+    settings: DetectionSettings,
+    device: torch.device,
+) -> list[Detections]:
+    """The faces of each uint8 BGR picture [H, W, 3], in its pixels.
+
+    Looks of one size go through the detector in batches, over the pictures. What waits is bounded, so pictures may be
+    read as they are asked for.
+    """
+    found: list[list[Candidates]] = []
+
+    def looks() -> Iterator[tuple[int, list[Look]]]:
+        for index, picture in enumerate(pictures):
+            found.append([])
+            yield from ((index, [look]) for look in looks_at(picture, protocol))
+
+    for window in windows(looks()):
+        for batch in batches_of_equal_size(window):
+            candidates = detect_looks(detector, [look for _, look in batch], settings, device)
+            for (index, _), field in zip(batch, candidates):
+                found[index].append(field)
+    return [join_looks(candidates, protocol, settings) for candidates in found]
 
 
 def detect(
@@ -94,8 +133,7 @@ def detect(
     device: torch.device,
 ) -> Detections:
     """The faces of one uint8 BGR picture [H, W, 3], in its pixels."""
-    looks = looks_at(picture, protocol)
-    return join_looks([detect_looks(detector, [look], settings, device)[0] for look in looks], settings)
+    return detect_pictures(detector, [picture], protocol, settings, device)[0]
 
 
 class PictureFolder(Dataset):
@@ -111,7 +149,7 @@ class PictureFolder(Dataset):
     def __getitem__(self, index: int) -> tuple[int, list[Look]]:
         picture = read_picture(self.paths[index])
         try:
-            return index, [] if picture is None else looks_at(picture, self.protocol)
+            return index, [] if picture is None else list(looks_at(picture, self.protocol))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -132,7 +170,8 @@ def detect_files(
     of `paths`. What waits is bounded: neither memory nor handles grow with the size of the set. A picture that memory
     does not suffice for counts as unreadable.
     """
-    loader = DataLoader(PictureFolder(paths, PROTOCOLS[protocol]), batch_size=None, num_workers=workers)
+    folder = PictureFolder(paths, PROTOCOLS[protocol])
+    loader = DataLoader(folder, batch_size=None, num_workers=workers)
     for window in windows(loader):
         found: dict[int, list[Candidates]] = {index: [] for index, _ in window}
         too_large = set()
@@ -148,7 +187,8 @@ def detect_files(
             for (index, _), field in zip(batch, candidates):
                 found[index].append(field)
         for index, candidates in found.items():
-            yield index, join_looks(candidates, settings) if candidates and index not in too_large else None
+            is_read = candidates and index not in too_large
+            yield index, join_looks(candidates, folder.protocol, settings) if is_read else None
 
 
 def windows(loader: Iterable[tuple[int, list[Look]]]) -> Iterator[list[tuple[int, list[Look]]]]:

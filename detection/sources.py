@@ -2,19 +2,22 @@
 
 import glob
 import os
+import re
+from collections.abc import Collection
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+from data.animations import is_animation
 from utils.errors import UserError
 from utils.files import as_line, as_text
 
 #: Files a folder or a pattern is searched for: all that OpenCV reads, by the names in use, and what it does not read
 #: but people have (HEIC, JPEG XL): such pictures are to be named, not passed over.
 PICTURE_SUFFIXES = {
-    ".apng", ".avif", ".bmp", ".dib", ".heic", ".heif", ".hdr", ".j2k", ".jfif", ".jif", ".jp2", ".jpe", ".jpeg",
-    ".jpg", ".jxl", ".pam", ".pbm", ".pfm", ".pgm", ".pic", ".pjp", ".pjpeg", ".png", ".pnm", ".ppm", ".ras", ".sr",
-    ".tif", ".tiff", ".webp",
+    ".apng", ".avif", ".avifs", ".bmp", ".dib", ".heic", ".heif", ".hdr", ".j2c", ".j2k", ".jfi", ".jfif", ".jif",
+    ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".pam", ".pbm", ".pfm", ".pgm", ".pic",
+    ".pjp", ".pjpeg", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp",
 }
 VIDEO_SUFFIXES = {
     ".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mkv", ".mov",
@@ -27,14 +30,11 @@ class Source(NamedTuple):
 
     place: Path | int  #: a file, or the number of a webcam
     name: Path  #: relative to the folder that all sources lie in; no two sources have the same
+    is_video: bool  #: or a webcam, or a picture that moves
 
     @property
     def is_webcam(self) -> bool:
         return isinstance(self.place, int)
-
-    @property
-    def is_video(self) -> bool:
-        return isinstance(self.place, int) or self.place.suffix.lower() in VIDEO_SUFFIXES
 
     def __str__(self) -> str:
         if isinstance(self.place, int):
@@ -47,18 +47,18 @@ class Source(NamedTuple):
         return str(self) if self.is_webcam else as_text(self.place.as_posix())
 
 
-def find_sources(texts: list[str], results: Path | None = None) -> list[Source]:
+def find_sources(texts: list[str], results: Collection[Path] = ()) -> list[Source]:
     """The sources that texts name, each once, in their order; those of one text in alphabetical order.
 
     A text is the number of a webcam; a file, whatever its suffix; a folder, with all pictures and videos in it and in
-    the folders below, hidden ones left out; or a pattern with *, ? and [], and ** for any depth. Where `results` is a
-    folder below, it is left out: an earlier run put its drawings there. UserError where a text names nothing.
+    the folders below, hidden ones left out; or a pattern with *, ? and [], and ** for any depth. Where one of `results`
+    is a folder below, it is left out: an earlier run put its drawings there. UserError where a text names nothing.
     """
     webcams = [text for text in texts if text.isascii() and text.isdigit() and len(text) < 10]  # no system has more
     if webcams and len(texts) > 1:
         raise UserError(f"{webcams[0]} is a webcam, which never ends: give it alone (./{webcams[0]} is the file)")
     if webcams:
-        return [Source(int(webcams[0]), Path(f"webcam_{webcams[0]}"))]
+        return [Source(int(webcams[0]), Path(f"webcam_{webcams[0]}"), is_video=True)]
     folders, places = [], {}
     for text in texts:
         folder, paths = files_of(text, results)
@@ -70,11 +70,18 @@ def find_sources(texts: list[str], results: Path | None = None) -> list[Source]:
         common = Path(os.path.commonpath(folders))
     except ValueError:
         raise UserError("the sources lie on two drives: look at each drive in a run of its own") from None
-    return [Source(path, place.relative_to(common)) for place, path in places.items()]
+    return [Source(path, place.relative_to(common), is_video(path)) for place, path in places.items()]
 
 
-def files_of(text: str, results: Path | None) -> tuple[Path, list[Path]]:
+def is_video(path: Path) -> bool:
+    """Whether a file is looked at frame by frame: by its name, or because it is a picture that moves."""
+    return path.suffix.lower() in VIDEO_SUFFIXES or is_animation(path)
+
+
+def files_of(text: str, results: Collection[Path]) -> tuple[Path, list[Path]]:
     """The folder a text speaks of, and the files; UserError where there are none."""
+    if re.match(r"\w{2,}://", text) and not os.path.lexists(text):
+        raise UserError(f"{as_line(text)} is an address: save what is there as a file first, and give that")
     path = Path(text)
     if os.path.isfile(text):
         return path.parent, [path]
@@ -90,8 +97,9 @@ def files_of(text: str, results: Path | None) -> tuple[Path, list[Path]]:
         paths = [Path(file) for file in glob.glob(text, recursive=True)]
         mistake = f"there is no {text}, and as a pattern it matches no picture and no video"
     known = sorted(file for file in paths if is_known(file))
-    if results and absolute(folder) in absolute(results).parents:
-        known = [file for file in known if absolute(results) not in absolute(file).parents]
+    for place in map(absolute, results):
+        if absolute(folder) in place.parents:
+            known = [file for file in known if place not in absolute(file).parents]
     if not known:
         raise UserError(f"{mistake}: give a picture, a folder, a pattern in quotes, a video or the number of a webcam")
     return folder, known

@@ -9,6 +9,10 @@ from torchvision.ops import box_iou, nms
 
 from data.config import MIRRORED_LANDMARKS
 from detection.face_detector import Candidates
+from detection.tiles import Tile
+
+#: A part of a face: how much of it the whole face covers, and its longer side as a share of that of the whole.
+PART_COVERED, PART_SIZES = 0.6, (1 / 5, 4 / 5)
 
 
 @dataclass(frozen=True)
@@ -76,3 +80,30 @@ def mirror(candidates: Candidates, width: int) -> Candidates:
     boxes = torch.stack([width - x2, y1, width - x1, y2], dim=-1)
     x, y = candidates.landmarks[..., MIRRORED_LANDMARKS, :].unbind(-1)
     return Candidates(boxes, candidates.scores, torch.stack([width - x, y], dim=-1))
+
+
+def from_tile(candidates: Candidates, tile: Tile) -> Candidates:
+    """Candidates of one tile ([n, 4], [n], [n, 5, 2], its pixels) that it answers for, in the picture's pixels."""
+    boxes = candidates.boxes + candidates.boxes.new_tensor([tile.x.start, tile.y.start] * 2)
+    landmarks = candidates.landmarks + candidates.boxes.new_tensor([tile.x.start, tile.y.start])
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).unbind(1)
+    kept = (x >= tile.x.core_start) & (x < tile.x.core_end) & (y >= tile.y.core_start) & (y < tile.y.core_end)
+    kept = kept.nonzero()[:, 0]
+    return Candidates(boxes[kept], candidates.scores[kept], landmarks[kept])
+
+
+def without_parts(faces: Detections, largest: float) -> Detections:
+    """Faces without those that are parts of one whose longer side is over `largest` px.
+
+    Such a face fits into no tile's overlap: it is found on the look at the whole picture, and a tile may take half of
+    it for a face. A small face in a corner of a large one's box is no part.
+    """
+    boxes = faces.boxes.astype(float)
+    longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
+    large = longer > largest
+    wholes = boxes[large]
+    sides = np.minimum(boxes[:, None, 2:], wholes[:, 2:]) - np.maximum(boxes[:, None, :2], wholes[:, :2])
+    shares = sides.clip(0).prod(axis=2) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1).clip(1e-9)[:, None]
+    ratios = longer[:, None] / longer[large]
+    is_part = ((shares > PART_COVERED) & (ratios > PART_SIZES[0]) & (ratios < PART_SIZES[1])).any(axis=1)
+    return Detections(*(field[~is_part] for field in faces))

@@ -12,14 +12,23 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from data.picture_files import lost_in_colour
+from detection.crops import check_no_source_is_below, write_faces
 from detection.drawing import blur_faces, draw_detections
-from detection.face_detector import load_detector
 from detection.face_records import FaceRecord, RecordFiles, record_files, records_of
-from detection.frames import Frames, UndrawableError, frame_writer, plan_copies, quiet_opencv, read_frames
-from detection.inference import detect, scale_picture
-from detection.protocols import FITTED, PROTOCOLS
+from detection.finder import FaceFinder
+from detection.frames import (
+    Frames,
+    UndrawableError,
+    frame_writer,
+    plan_copies,
+    quiet_decoders,
+    read_frames,
+    why_no_frames,
+)
+from detection.inference import scale_picture
 from detection.sources import Source, absolute, find_sources
-from detection.suppression import Detections, DetectionSettings
+from detection.suppression import Detections
 from utils.distributed import choose_device
 from utils.errors import UserError, is_out_of_memory
 from utils.files import check_folder_is_writable
@@ -33,21 +42,19 @@ COMPLETE = 0.9
 
 def survey(options: Namespace) -> int:
     """Look at every source of detect.py's options; returns the exit code, 1 where something could not be read."""
-    quiet_opencv()
-    device = choose_device(options.gpu, options.cpu)
-    sources = find_sources(options.source, options.save)
+    quiet_decoders()
+    folders = [folder for folder in (options.save, options.crop) if folder]
+    sources = find_sources(options.source, folders)
     copies = plan_copies(options.save, sources) if options.save else {}
-    if options.save:
-        check_folder_is_writable(options.save)
+    if options.crop:
+        check_no_source_is_below(options.crop, sources)
+    for folder in folders:
+        check_folder_is_writable(folder)
     if options.show:
         check_display()
-    detector = load_detector(options.trained_model, device)
-    settings = DetectionSettings(options.confidence_threshold, nms_threshold=options.nms_threshold)
-    protocol = PROTOCOLS.get(options.protocol, FITTED)
-
-    def find(picture: np.ndarray) -> Detections:
-        return detect(detector, picture, protocol, settings, device)
-
+    device = choose_device(options.gpu, options.cpu)  # which it says, so a mistake is told before, in one line
+    find = FaceFinder(options.trained_model, device, options.confidence_threshold, options.nms_threshold,
+                      options.protocol, options.tile)
     run = Survey(find, options, copies)
     with record_files(options.json, options.csv) as records:
         for source in tqdm(sources, unit="file", disable=len(sources) == 1 or None):  # None: a terminal only
@@ -55,6 +62,8 @@ def survey(options: Namespace) -> int:
                 break
             run.look_at(source, records)
     print(run.summary())
+    for remark in run.remarks():
+        print(f"note: {remark}")
     for complaint in run.complaints:
         print(f"warning: {complaint}", file=sys.stderr)
     return 1 if run.complaints else 0
@@ -81,10 +90,11 @@ class Survey:
         self.copies = copies
         self.taken = {absolute(path) for path in copies.values()}
         self.taken |= {absolute(source.place) for source in copies if not source.is_webcam}
-        self.is_printing = not (options.save or options.json or options.csv or options.show)
+        self.is_printing = not (options.save or options.crop or options.json or options.csv or options.show)
         self.is_stopped = False
         self.complaints: list[str] = []
         self.counts: Counter[str] = Counter()
+        self.lost: dict[str, list[Source]] = {}  #: what drawn copies do not have of their sources
 
     def look_at(self, source: Source, records: RecordFiles) -> None:
         """Find the faces of a source, and record, draw, show or print them; complain of what cannot be done."""
@@ -92,7 +102,7 @@ class Survey:
         if frames is None and source.is_webcam:
             raise UserError(f"{source} is not there or gives no picture: check its number and whether it is in use")
         if frames is None:
-            self.complaints.append(f"cannot read {source}: skipped")
+            self.complaints.append(f"cannot read {source} ({why_no_frames(source)}): skipped")
             return
         try:
             self.look_through(source, frames, records)
@@ -115,6 +125,8 @@ class Survey:
                     found = records_of(source.text, done if source.is_video else None, detections)
                     records.write(found)
                     self.draw(image, detections, write, is_still=not source.is_video)
+                    if self.options.crop:
+                        self.cut_out(source, done if source.is_video else None, image, detections)
                     if self.is_printing:
                         print_faces(source, found)
                     self.counts["face"] += len(found)
@@ -126,6 +138,9 @@ class Survey:
                     raise
                 self.is_stopped = True
         self.counts["frame" if source.is_video else "picture"] += done
+        if write and not source.is_video:
+            for quality in lost_in_colour(source.place):
+                self.lost.setdefault(quality, []).append(source)
         if not self.is_stopped and frames.count and done < COMPLETE * frames.count:
             self.complaints.append(f"{source} is damaged: {done} of its {frames.count} frames could be read")
 
@@ -157,12 +172,25 @@ class Survey:
         if self.options.show:
             self.is_stopped = is_stopped_by_hand(drawn, is_still)
 
+    def cut_out(self, source: Source, frame: int | None, image: np.ndarray, detections: Detections) -> None:
+        """Write the faces of a frame as pictures of their own."""
+        try:
+            write_faces(self.options.crop, source, frame, image, detections)
+        except UndrawableError as error:
+            self.complaints.append(str(error))
+
     def summary(self) -> str:
         """What was found in how much, and where it is."""
         looked_at = [counted(self.counts[unit], unit) for unit in ("picture", "frame") if self.counts[unit]]
-        places = [path for path in (self.options.save, self.options.json, self.options.csv) if path]
+        options = self.options
+        places = [path for path in (options.save, options.crop, options.json, options.csv) if path]
         written = f"; written: {', '.join(map(str, places))}" if places else ""
         return f"{counted(self.counts['face'], 'face')} in {' and '.join(looked_at) or 'no picture'}{written}"
+
+    def remarks(self) -> list[str]:
+        """What drawn copies have lost, a line each."""
+        return [f"drawn copies are 8-bit BGR: {counted(len(sources), 'picture')} lost {quality}, such as {sources[0]}"
+                for quality, sources in self.lost.items()]
 
 
 def is_stopped_by_hand(image: np.ndarray, is_still: bool) -> bool:

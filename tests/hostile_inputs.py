@@ -40,7 +40,7 @@ from data import demo, download
 from data.drawn.demo_set import STAMP as DEMO_STAMP
 from data.picture_files import encode_picture, read_picture
 from deployment.weights_file import PRECISION_COLUMNS, known_precision
-from detection.frames import CODECS, count_frames, quiet_opencv
+from detection.frames import CODECS, count_frames, quiet_decoders
 from detection.shipped import SHIPPED
 from detection.text_files import STAMP, DetectionFolder
 from tests.helpers import ROOT
@@ -495,7 +495,7 @@ def parse_args() -> Namespace:
 
 def main() -> int:
     options = parse_args()
-    quiet_opencv()
+    quiet_decoders()
     torch.set_num_threads(1)  # a process that is forked has no other threads
     cv2.setNumThreads(0)
     tried, failures = 0, 0

@@ -5,13 +5,41 @@ import pytest
 
 from data.targets import FACE, IGNORED
 from detection.drawing import FACE_COLOUR, IGNORED_COLOUR, LANDMARK_COLOURS, blur_faces, draw_detections, draw_targets
+from detection.suppression import Detections
 from tests.helpers import detections_of, make_targets
 
 
-def test_a_score_is_drawn_where_the_box_touches_the_edge():
+@pytest.mark.parametrize("box", [
+    (20, 40, 80, 90), (20, 0, 80, 60), (20, 0, 60, 100), (50, 0, 100, 100), (-20, 30, 20, 80), (90, 10, 130, 60),
+])
+def test_a_score_covers_no_face(box):
+    """Wherever the box lies, as long as there is room beside it; and it is there."""
     picture = np.zeros((100, 100, 3), np.uint8)
-    drawn = draw_detections(picture, detections_of((20, 0, 80, 60, 0.9)), 0.5)
-    assert drawn[2:14, 22:50].any()
+    faces = detections_of((*box, 0.9))
+    drawn, without = (draw_detections(picture, Detections(faces.boxes, scores, faces.landmarks), 0.5)
+                      for scores in (faces.scores, np.float32([0.71])))
+    y, x = np.nonzero((drawn != without).any(axis=-1))  # another score: only letters differ
+    assert len(x) > 4
+    left, top, right, bottom = box
+    assert not ((x >= left) & (x <= right) & (y >= top) & (y <= bottom)).any()
+
+
+def test_scores_of_a_crowd_cover_no_neighbour():
+    faces = detections_of(*[(60 * x + 5, 75 * y + 15, 60 * x + 55, 75 * y + 75, 0.91)
+                            for x in range(5) for y in range(4)])
+    drawn = draw_detections(np.zeros((310, 310, 3), np.uint8), faces, 0.5)
+    for left, top, right, bottom in faces.boxes.astype(int):
+        inner = drawn[top + 3:bottom - 2, left + 3:right - 2].copy()
+        middle = (slice(20, 35), slice(15, 30))  # where the landmarks are
+        inner[middle] = 0
+        assert not inner.any()
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 100), (24, 24), (8, 300), (1, 1)])
+def test_a_face_that_fills_the_picture_has_its_score_inside(height, width):
+    faces = detections_of((-40, -40, width + 40, height + 40, 0.9))
+    drawn = draw_detections(np.zeros((height, width, 3), np.uint8), faces, 0.5)
+    assert drawn.any()
 
 
 @pytest.mark.parametrize("side", [12, 40, 200])

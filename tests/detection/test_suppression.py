@@ -1,10 +1,14 @@
 """Suppression and voting by hand and against a plain loop."""
 
+import math
+
 import numpy as np
 import torch
 
 from detection.face_detector import Candidates
-from detection.suppression import DetectionSettings, suppress, vote
+from detection.suppression import DetectionSettings, from_tile, suppress, vote, without_parts
+from detection.tiles import Span, Tile
+from tests.helpers import detections_of
 
 SETTINGS = DetectionSettings()
 
@@ -61,3 +65,22 @@ def test_votes_are_means_weighed_by_score():
     np.testing.assert_allclose(found.landmarks[:, 3], np.array(expected)[:, :2], rtol=1e-5)
     none = vote(candidates_of([]), SETTINGS)
     assert none.boxes.shape == (0, 4) and none.landmarks.shape == (0, 5, 2)
+
+
+def test_a_part_of_a_large_face_is_none_and_a_small_face_in_its_corner_is_one():
+    large, half, corner = (0, 0, 400, 500, 0.8), (90, 60, 300, 250, 0.95), (350, 10, 390, 60, 0.7)
+    beside, crossing = (410, 0, 600, 200, 0.9), (300, 300, 560, 600, 0.9)
+    faces = detections_of(half, crossing, beside, large, corner)
+    assert without_parts(faces, 160).scores.tolist() == faces.scores[1:].tolist()
+    assert len(without_parts(faces, 500).scores) == 5  # no face is too large for a tile
+    for rows in ([], [large], [(5, 5, 5, 5, 0.9), large]):
+        assert len(without_parts(detections_of(*rows), 160).scores) == len(rows)
+
+
+def test_a_tile_answers_for_the_faces_whose_centre_is_in_its_core():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [90, 0, 110, 10], [0, 0, 400, 10], [150, 0, 190, 10]])
+    candidates = Candidates(boxes, torch.arange(4) / 4, boxes[:, None, :2].repeat(1, 5, 1))
+    tile = Tile(Span(50, 200, -math.inf, math.inf), Span(1000, 1200, 1050.0, 1150.0))
+    kept = from_tile(candidates, tile)
+    assert kept.scores.tolist() == [0.25] and kept.boxes.tolist() == [[1090, 50, 1110, 60]]
+    assert kept.landmarks.tolist() == [[[1090, 50]] * 5]

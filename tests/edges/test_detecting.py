@@ -15,7 +15,7 @@ import torch
 import detect as script
 from data import picture_files
 from data.picture_files import encode_picture, read_bytes, read_picture
-from detection import frames, inference, survey
+from detection import finder, frames, inference, survey
 from detection.face_detector import Candidates
 from detection.frames import count_frames
 from detection.inference import detect_files, windows
@@ -42,7 +42,7 @@ def one_face(images):
 
 @pytest.fixture(autouse=True)
 def detector(monkeypatch):
-    monkeypatch.setattr(survey, "load_detector", lambda path, device: one_face)
+    monkeypatch.setattr(finder, "load_detector", lambda path, device: one_face)
 
 
 def detect(*arguments):
@@ -106,7 +106,8 @@ def test_a_name_of_any_encoding_that_cannot_be_read_is_named(tmp_path):
             (tmp_path / os.fsdecode(name + suffix)).write_bytes(b"nothing")
     outcome = detect(tmp_path)
     assert outcome.code == 1 and outcome.err.count("warning: cannot read") == 6
-    assert r"caf\xe9.avi: skipped" in outcome.err
+    assert r"caf\xe9.avi (no frame of it can be decoded: damaged, or no video): skipped" in outcome.err
+    assert r"caf\xe9.jpg (no picture, or of an unknown format): skipped" in outcome.err
 
 
 @posix
@@ -115,7 +116,7 @@ def test_a_name_of_two_lines_is_one_line_and_true_in_the_records(tmp_path):
     (tmp_path / "c\nd.png").touch()
     outcome = detect(tmp_path)
     assert outcome.code == 1 and r"a\nb\x1b[2J.png: face" in outcome.out and outcome.out.count("\n") == 2
-    assert outcome.err == f"warning: cannot read {tmp_path}/c\\nd.png: skipped\n"
+    assert outcome.err == f"warning: cannot read {tmp_path}/c\\nd.png (the file is empty): skipped\n"
     detect(tmp_path, "--json", tmp_path / "f.json")
     [record] = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
     assert record["source"] == (tmp_path / "a\nb\x1b[2J.png").as_posix()
@@ -154,7 +155,7 @@ def test_every_format_that_is_written_is_looked_for():
 def test_what_its_own_format_cannot_hold_is_drawn_as_png(tmp_path, name, height, width):
     write(tmp_path / "in" / name, height, width)
     outcome = detect(tmp_path / "in", "--save", tmp_path / "out", "--json", tmp_path / "f.json")
-    assert outcome.code == 0 and len(json.loads((tmp_path / "f.json").read_text())) == 1
+    assert outcome.code == 0 and json.loads((tmp_path / "f.json").read_text())  # one a tile
     assert names_in(tmp_path / "out") == [f"{name}.png".encode()]
     assert read_picture(tmp_path / "out" / f"{name}.png").shape == (height, width, 3)
 
@@ -187,6 +188,23 @@ def test_a_drawn_name_that_becomes_too_long_is_named(tmp_path):
     outcome = detect(tmp_path / "in", "--save", tmp_path / "out", "--json", tmp_path / "f.json")
     assert outcome.code == 1 and "File name too long" in outcome.err and outcome.err.count("\n") == 1
     assert names_in(tmp_path / "out") == [b"a.png"] and len(json.loads((tmp_path / "f.json").read_text())) == 2
+
+
+def test_a_face_whose_name_becomes_too_long_is_named(tmp_path):
+    write(tmp_path / "in" / "a.png")
+    write(tmp_path / "in" / ("n" * 250 + ".png"))
+    outcome = detect(tmp_path / "in", "--crop", tmp_path / "out", "--json", tmp_path / "f.json")
+    assert outcome.code == 1 and "File name too long" in outcome.err and outcome.err.count("\n") == 1
+    assert names_in(tmp_path / "out" / "aligned") == [b"a.png_0.png"]
+    assert len(json.loads((tmp_path / "f.json").read_text())) == 2
+
+
+@posix
+def test_faces_of_pictures_of_any_name_are_cut_out(tmp_path):
+    for name in NAMES:
+        write(tmp_path / "in" / os.fsdecode(name + b".jpg"), suffix=".jpg")
+    assert detect(tmp_path / "in", "--crop", tmp_path / "out").code == 0
+    assert names_in(tmp_path / "out" / "crops") == sorted(name + b".jpg_0.png" for name in NAMES)
 
 
 def test_no_copy_replaces_another_source_or_another_copy(tmp_path):
@@ -226,13 +244,13 @@ def test_frames_that_change_their_size_are_all_written(tmp_path):
     assert count_frames(tmp_path / "a.mp4") == 3
 
 
-@pytest.mark.parametrize("flag", ["--json", "--csv", "--save"])
+@pytest.mark.parametrize("flag", ["--json", "--csv", "--save", "--crop"])
 @pytest.mark.parametrize("place", ["file/x", "/proc/x/x", "n" * 256])
 def test_results_that_cannot_be_written_are_told_before_the_first_picture(tmp_path, monkeypatch, flag, place):
     (tmp_path / "file").touch()
     write(tmp_path / "a.png")
     monkeypatch.setattr(survey, "read_frames", lambda source: pytest.fail("a picture was read"))
-    target = tmp_path / (place if flag == "--save" else f"{place}{flag.replace('--', '.')}")
+    target = tmp_path / (place if flag in ("--save", "--crop") else f"{place}{flag.replace('--', '.')}")
     outcome = detect(tmp_path / "a.png", flag, target)
     assert outcome.code == 2 and outcome.err.startswith("error: cannot write ") and outcome.err.count("\n") == 1
 
@@ -259,7 +277,8 @@ def test_pipes_devices_and_links_to_nothing_are_not_waited_for(tmp_path):
     outcome = detect(tmp_path, "--json", tmp_path / "f.json")
     assert outcome.code == 1 and "1 face in 1 picture" in outcome.out
     for name in ("a.jpg", "a.mp4", "link.png", "zero.png"):
-        assert f"warning: cannot read {tmp_path / name}: skipped\n" in outcome.err
+        why = "a link to nothing" if name == "link.png" else "a pipe or a device, no file"
+        assert f"warning: cannot read {tmp_path / name} ({why}): skipped\n" in outcome.err
         alone = detect(tmp_path / name)
         assert alone.code == 2 and alone.err.startswith(f"error: {tmp_path / name} is ") and alone.err.count("\n") == 1
     assert read_bytes(tmp_path / "a.jpg") is None and read_bytes(tmp_path) is None
@@ -272,7 +291,7 @@ def test_a_picture_that_memory_does_not_suffice_for_is_named(tmp_path, monkeypat
     monkeypatch.setattr(picture_files, "decode_picture", refuse_large(picture_files.decode_picture))
     outcome = detect(tmp_path, "--json", tmp_path / "f.json")
     assert outcome.code == 1 and "1 face in 1 picture" in outcome.out
-    assert outcome.err == f"warning: cannot read {tmp_path / 'a.png'}: skipped\n"
+    assert outcome.err == f"warning: cannot read {tmp_path / 'a.png'} (too large for the memory left): skipped\n"
 
 
 def refuse_large(decode):
@@ -286,12 +305,13 @@ def refuse_large(decode):
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
                                    cv2.error("Insufficient memory (Failed to allocate 9 bytes)")])
 def test_a_picture_too_large_for_the_network_is_named_and_the_others_are_done(tmp_path, monkeypatch, error):
-    def find(detector, picture, *rest):
+    def find(detector, pictures, *rest):
+        [picture] = pictures
         if picture.shape[0] == 99:
             raise error
-        return inference.detect(detector, picture, *rest)
+        return inference.detect_pictures(detector, [picture], *rest)
 
-    monkeypatch.setattr(survey, "detect", find)
+    monkeypatch.setattr(finder, "detect_pictures", find)
     for name in "abc":
         write(tmp_path / f"{name}.png", 99 if name == "b" else 32)
     outcome = detect(tmp_path, "--json", tmp_path / "f.json")
@@ -312,8 +332,8 @@ def test_a_measured_picture_too_large_for_the_network_counts_as_unreadable(tmp_p
 
 
 def test_what_waits_is_bounded_by_number_too(tmp_path):
-    small = [(index, [inference.Look(torch.zeros(3, 32, 32, dtype=torch.uint8), (1, 1), 32, False)] * 2)
-             for index in range(500)]
+    [look] = inference.looks_at(np.zeros((32, 32, 3), np.uint8), PROTOCOLS["original"])
+    small = [(index, [look] * 2) for index in range(500)]
     groups = list(windows(small))
     assert [index for group in groups for index, _ in group] == list(range(500))
     assert max(sum(len(looks) for _, looks in group) for group in groups) <= inference.WAITING_LOOKS + 2

@@ -10,15 +10,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image, features
 
 import detect as script
 from data.picture_files import read_picture, write_picture
-from detection import frames, survey
+from detection import finder, frames, survey
 from detection.face_detector import FaceDetector
-from detection.inference import detect
+from detection.finder import FaceFinder
+from detection.inference import detect, detect_pictures
 from detection.protocols import PROTOCOLS
 from detection.suppression import DetectionSettings
-from tests.helpers import ROOT, RedBoxes, exit_code, red_picture
+from tests.helpers import ROOT, RedBoxes, exit_code, picture_of_noise, red_crowd, red_picture, red_squares
 
 BOX = (40, 30, 80, 90)
 
@@ -32,7 +34,7 @@ def run(*arguments):
 
 @pytest.fixture(autouse=True)
 def red_detector(monkeypatch):
-    monkeypatch.setattr(survey, "load_detector", lambda path, device: FaceDetector(RedBoxes()))
+    monkeypatch.setattr(finder, "load_detector", lambda path, device: FaceDetector(RedBoxes()))
 
 
 def write_red(path, height=120, width=160, box=BOX):
@@ -153,7 +155,9 @@ def test_a_folder_keeps_its_structure_and_an_unreadable_file_is_named(capsys, tm
     assert files_in(photos / "drawn") == sorted(names)
     told = capsys.readouterr().err
     for name in ("süd/broken.jpg", "empty.png", "phone.heic", "cut.mp4"):
-        assert f"warning: cannot read {(photos / name).as_posix()}: skipped\n" in told
+        why = {"empty.png": "the file is empty", "cut.mp4": "no frame of it can be decoded: damaged, or no video"}
+        why = why.get(name, "no picture, or of an unknown format")
+        assert f"warning: cannot read {(photos / name).as_posix()} ({why}): skipped\n" in told
     assert told.count("cannot read") == 4
     assert len(json.loads((tmp_path / "f.json").read_text())) == 3
     # What the first run drew is no source of the second.
@@ -208,13 +212,13 @@ def test_a_run_that_ends_in_the_middle_leaves_nothing(monkeypatch, tmp_path):
     video = write_video(tmp_path / "clip.mp4")
     out, calls = tmp_path / "out", []
 
-    def interrupted(*arguments):
+    def interrupted(detector, pictures, *arguments):
         calls.append([path for path in files_in(out) if not Path(path).name.startswith(".")])
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return detect(*arguments)
+        return detect_pictures(detector, pictures, *arguments)
 
-    monkeypatch.setattr(survey, "detect", interrupted)
+    monkeypatch.setattr(finder, "detect_pictures", interrupted)
     assert run(video, "--save", out, "--json", out / "f.json", "--csv", out / "f.csv") == 130
     assert calls == [[], [], []] and files_in(out) == []
 
@@ -252,14 +256,14 @@ def test_a_webcam_is_ended_by_hand_and_its_files_are_whole(monkeypatch, tmp_path
 @pytest.mark.parametrize(("key", "visible", "seen"), [(ord("q"), 1, 1), (-1, 0, 1), (ord(" "), 1, 3)])
 def test_a_window_is_stopped_by_q_or_closed_and_goes_on_by_a_key(monkeypatch, tmp_path, key, visible, seen):
     for name in "abc":
-        write_red(tmp_path / f"{name}.png", 120, 2560)
+        write_red(tmp_path / f"{name}.png", 1200, 2560)
     shown = []
     monkeypatch.setattr(survey, "check_display", lambda: None)
     monkeypatch.setattr(survey.cv2, "imshow", lambda title, image: shown.append(image.shape))
     monkeypatch.setattr(survey.cv2, "waitKey", lambda _: key)
     monkeypatch.setattr(survey.cv2, "getWindowProperty", lambda *_: visible)
     assert run(tmp_path, "--show", "--save", tmp_path / "out", "--json", tmp_path / "f.json") == 0
-    assert shown == [(60, 1280, 3)] * seen
+    assert shown == [(600, 1280, 3)] * seen
     assert len(files_in(tmp_path / "out")) == len(json.loads((tmp_path / "f.json").read_text())) == seen
 
 
@@ -289,10 +293,19 @@ def test_blur_leaves_the_picture_around_the_face(tmp_path):
 @pytest.mark.parametrize(("arguments", "words"), [
     ([], "SOURCE"),
     (["nowhere.jpg"], "there is no nowhere.jpg"),
+    (["https://example.org/a.jpg?x=1"], "https://example.org/a.jpg?x=1 is an address: save what is there"),
+    (["rtsp://10.0.0.1/live"], "is an address"),
+    (["--source", "a.png"], "give SOURCE without a flag"),
+    (["a.png", "--conf", "0.3"], "did you mean --confidence_threshold?"),
+    (["a.png", "--device", "cpu"], "did you mean --gpu?"),
+    (["a.png", "--img-size", "640"], "did you mean --protocol?"),
+    (["a.png", "--weights", "a.pth"], "did you mean --trained_model?"),
+    (["a.png", "--tile", "32"], "must be 64 or more"),
+    (["a.png", "--crop", "a.png"], "cannot write a.png"),
     (["nö*/**"], "matches no picture and no video"),
     (["empty"], "empty holds no pictures"),
     (["a.png", "0"], "0 is a webcam"),
-    (["77"], "webcam 77 is not there"),
+    (["77", "--cpu"], "webcam 77 is not there"),
     (["a.png", "--blur"], "--save DIR or --show"),
     (["a.png", "--json", "a.png"], "must be a file that ends in .json"),
     (["a.png", "--csv", "folder.csv"], "must be a file that ends in .csv"),
@@ -327,6 +340,94 @@ def test_the_shipped_weights_are_found_from_any_folder(monkeypatch, capsys, tmp_
     monkeypatch.chdir(tmp_path)
     assert run(ROOT / "docs" / "detections.jpg") == 0
     assert "2 faces in 1 picture" in capsys.readouterr().out
+
+
+def test_python_gets_the_faces_of_the_records(monkeypatch, tmp_path, student_checkpoint):
+    """Of a panorama, too, which is looked at in tiles."""
+    monkeypatch.undo()
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    write_picture(paths[0], picture_of_noise())
+    write_picture(paths[1], picture_of_noise(60, 1500))
+    assert run(*paths, "--trained_model", student_checkpoint, "--json", tmp_path / "f.json") == 0
+    records = json.loads((tmp_path / "f.json").read_text())
+    faces = FaceFinder(student_checkpoint, "cpu")(paths)
+    assert [path.as_posix() for path, found in zip(paths, faces) for _ in found.scores] == [
+        record["source"] for record in records]
+    assert len(records) > 2
+    np.testing.assert_allclose([record["score"] for record in records],
+                               np.concatenate([found.scores for found in faces]), atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width", "flags"), [
+    (200, 12_000, []), (12_000, 200, []), (2000, 3000, ["--tile", "320"]), (500, 500, []),
+])
+def test_nobody_stays_visible(monkeypatch, tmp_path, height, width, flags):
+    """Faces wherever a picture is cut: each is found once, and none keeps its outline."""
+    monkeypatch.setattr(finder, "load_detector", lambda path, device: red_squares)
+    places = [(x, y) for x in range(3, width - 15, 61) for y in range(3, height - 15, 97)]
+    picture = red_crowd(height, width, 12, places)
+    write_picture(tmp_path / "a.png", picture)
+    assert run(tmp_path / "a.png", *flags, "--blur", "--save", tmp_path / "out", "--json", tmp_path / "f.json") == 0
+    assert len(json.loads((tmp_path / "f.json").read_text())) == len(places)
+    changed = (read_picture(tmp_path / "out/a.png") != picture).any(axis=-1)
+    assert all(changed[y, x:x + 12].all() and changed[y:y + 12, x].all() for x, y in places)
+
+
+def test_faces_are_cut_out_and_aligned(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(finder, "load_detector", lambda path, device: red_squares)
+    for name in ("a.png", "süd/a.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_picture(tmp_path / "in" / name, red_crowd(90, 120, 20, [(5, 8), (60, 40)]))
+    write_picture(tmp_path / "in/none.png", red_crowd(90, 120, 20, []))
+    written = [f"{folder}/{name}_{number}.png" for folder in ("aligned", "crops") for name in ("a.png", "süd/a.png")
+               for number in (0, 1)]
+    for _ in range(2):  # what the first run cut out is no source of the second
+        assert run(tmp_path / "in", "--crop", tmp_path / "in/faces") == 0
+        assert "4 faces in 3 pictures; written: " in capsys.readouterr().out
+        assert files_in(tmp_path / "in/faces") == sorted(written)
+    assert read_picture(tmp_path / "in/faces/crops/a.png_1.png").shape == (20, 20, 3)
+    aligned = read_picture(tmp_path / "in/faces/aligned/a.png_1.png")
+    assert aligned.shape == (112, 112, 3) and (aligned[10:-10, 10:-10] == (0, 0, 255)).all()
+    write_picture(tmp_path / "o/crops/b.png", red_crowd(90, 120, 20, []))
+    assert run(tmp_path / "o/crops/b.png", "--crop", tmp_path / "o") == 2
+    assert "could overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "GIF"])
+def test_a_picture_that_moves_is_a_video(tmp_path, kind):
+    """By what it holds, whatever its suffix."""
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    images = [Image.fromarray(red_picture(112, 160, moved_box(index))[..., ::-1]) for index in range(4)]
+    path = tmp_path / f"a.{kind.lower()}"
+    images[0].save(path, kind, save_all=True, append_images=images[1:], duration=80)
+    assert run(path, "--save", tmp_path / "out", "--json", tmp_path / "f.json") == 0
+    records = json.loads((tmp_path / "f.json").read_text())
+    assert [record["frame"] for record in records] == [0, 1, 2, 3]
+    for index, record in enumerate(records):
+        left, top, right, bottom = moved_box(index)
+        np.testing.assert_allclose(xywh(record), [left, top, right - left, bottom - top], atol=2.5)
+    assert files_in(tmp_path / "out") == [f"a.{kind.lower()}.mp4"]
+    assert len(read_video(tmp_path / f"out/a.{kind.lower()}.mp4")[0]) == 4
+
+
+def test_what_a_drawn_copy_loses_is_said(capsys, tmp_path):
+    path = write_red(tmp_path / "a.png")
+    deep = read_picture(path).astype(np.uint16) * 257
+    (tmp_path / "b.png").write_bytes(cv2.imencode(".png", deep)[1].tobytes())
+    clear = np.dstack([read_picture(path), np.full((120, 160), 128, np.uint8)])
+    for name in ("c.png", "d.png"):
+        (tmp_path / name).write_bytes(cv2.imencode(".png", clear)[1].tobytes())
+    opaque = np.dstack([read_picture(path), np.full((120, 160), 255, np.uint8)])
+    (tmp_path / "e.png").write_bytes(cv2.imencode(".png", opaque)[1].tobytes())
+    assert run(tmp_path, "--json", tmp_path / "f.json") == 0
+    assert "note" not in capsys.readouterr().out
+    assert run(tmp_path, "--save", tmp_path / "out") == 0
+    folder = tmp_path.as_posix()
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"note: drawn copies are 8-bit BGR: 1 picture lost bits beyond 8 a channel, such as {folder}/b.png",
+        f"note: drawn copies are 8-bit BGR: 2 pictures lost transparency, such as {folder}/c.png",
+    ]
 
 
 def test_a_large_photograph(tmp_path):
