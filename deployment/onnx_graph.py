@@ -3,6 +3,7 @@
 import io
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import numpy as np
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.config import MEAN_BGR
+from deployment.onnx_fixed import FixedDetector
 from deployment.onnx_layout import BlockedDetector
 from detection.face_detector import Candidates, FaceDetector
 from detection.onnx_detector import OnnxDetector, open_session, run_session
@@ -21,7 +23,7 @@ from detection.suppression import DetectionSettings, suppress
 from layers.anchors import ANCHOR_SIZES, STRIDES
 from layers.box_coder import VARIANCES
 from utils.errors import UserError
-from utils.onnx_files import with_checksum
+from utils.onnx_files import NAME, with_checksum
 
 #: V2 needs nothing newer. V1 neither: its deformable convolution is written with bilinear sampling, GridSample of
 #: opset 16, so that it does not wait for runtimes with DeformConv of opset 19.
@@ -48,19 +50,56 @@ def export_graph(detector: FaceDetector, float_input: bool) -> ModelProto:
     example = torch.zeros(2, 3, 70, 101, dtype=torch.float32 if float_input else torch.uint8)
     dynamic = {"images": {0: "batch", 2: "height", 3: "width"}}
     dynamic |= {name: {0: "batch", 1: "anchors"} for name in OUTPUTS}
+    graph = _trace(BlockedDetector(detector.cpu()), example, dynamic)
+    _declare_outputs(graph, OUTPUTS)
+    _declare_sums(graph)
+    return graph
+
+
+def export_fixed_graph(detector: FaceDetector, width: int, height: int) -> ModelProto:
+    """The same of one picture of `width` x `height` pixels, without shapes to be computed; `images` is float32.
+
+    For importers that know no shape but numbers, and for compilers that want to.
+    """
+    return _trace(FixedDetector(detector.cpu(), width, height), torch.zeros(1, 3, height, width), {})
+
+
+def _trace(module: nn.Module, example: Tensor, dynamic: dict[str, dict[int, str]]) -> ModelProto:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # That a trace may not hold for other sizes is checked on other sizes. The exporter by tracing is the one that
         # needs no size to be promised; PyTorch calls it deprecated.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            BlockedDetector(detector.cpu()), (example,), buffer, dynamo=False, opset_version=OPSET,
-            input_names=["images"], output_names=list(OUTPUTS), dynamic_axes=dynamic,
+            module, (example,), buffer, dynamo=False, opset_version=OPSET, input_names=["images"],
+            output_names=list(OUTPUTS), dynamic_axes=dynamic,
         )
-    graph = onnx.load_from_string(buffer.getvalue())
-    _declare_outputs(graph, OUTPUTS)
-    _declare_sums(graph)
-    return graph
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def halve_weights(graph: ModelProto) -> ModelProto:
+    """The same graph with the weights of its convolutions in float16, half as many bytes, and all else in float32.
+
+    Runtimes turn the weights into float32 while they load them, and then are as fast as with the others. UserError
+    where float16 cannot hold a weight.
+    """
+    halved = ModelProto()
+    halved.CopyFrom(graph)
+    weights = {node.input[1] for node in halved.graph.node if node.op_type == "Conv"}
+    casts = []
+    for tensor in halved.graph.initializer:
+        if tensor.name in weights:
+            stored = f"{tensor.name}/float16"
+            casts.append(helper.make_node("Cast", [stored], [tensor.name], name=stored, to=TensorProto.FLOAT))
+            weight = numpy_helper.to_array(tensor)
+            if np.abs(weight).max() > np.finfo(np.float16).max:
+                raise UserError(f"weights of {np.abs(weight).max():g} are more than float16 holds: nothing is written; "
+                                "export without --half")
+            tensor.CopyFrom(numpy_helper.from_array(weight.astype(np.float16), stored))
+    nodes = [*casts, *halved.graph.node]
+    del halved.graph.node[:]
+    halved.graph.node.extend(nodes)
+    return halved
 
 
 def add_suppression(graph: ModelProto, settings: DetectionSettings) -> ModelProto:
@@ -77,9 +116,10 @@ def add_suppression(graph: ModelProto, settings: DetectionSettings) -> ModelProt
         "nms/score_threshold": np.float32([settings.confidence_threshold]),
         "nms/first": np.int64([0]),
         "nms/second": np.int64([1]),
-        "nms/picture_and_anchor": np.int64([0, 2]),  # columns of what NonMaxSuppression selects, a class between them
-        "nms/rows": np.int64([-1, 10]),
+        "nms/third": np.int64([2]),
+        "nms/list": np.int64([-1]),
     }
+    constants |= {f"nms/rows_of_{values}": np.int64([-1, values]) for values in (4, 1, 10)}
     suppressed.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
 
     def node(kind: str, inputs: str, output: str, **attributes: int) -> None:
@@ -87,13 +127,17 @@ def add_suppression(graph: ModelProto, settings: DetectionSettings) -> ModelProt
 
     node("Unsqueeze", "scores nms/second", "nms/scores")
     node("NonMaxSuppression", "boxes nms/scores nms/keep_top_k nms/iou_threshold nms/score_threshold", "nms/selected")
-    node("Gather", "nms/selected nms/picture_and_anchor", "nms/index", axis=1)
-    node("GatherND", "boxes nms/index", "nms/face_boxes")
-    node("GatherND", "scores nms/index", "nms/score_list")
-    node("Unsqueeze", "nms/score_list nms/second", "nms/face_scores")
-    node("GatherND", "landmarks nms/index", "nms/points")
-    node("Reshape", "nms/points nms/rows", "nms/face_landmarks")
+    # What is selected is a picture, a class, an anchor. Faces are taken from the anchors of all pictures in one list:
+    # GatherND, which takes picture and anchor, ends the process in OpenCV 5.0 where nothing is selected.
     node("Gather", "nms/selected nms/first", "nms/picture", axis=1)
+    node("Gather", "nms/selected nms/third", "nms/anchor", axis=1)
+    node("Shape", "scores", "nms/anchors", start=1)
+    node("Mul", "nms/picture nms/anchors", "nms/first_anchor")
+    node("Add", "nms/first_anchor nms/anchor", "nms/column")
+    node("Reshape", "nms/column nms/list", "nms/index")
+    for output, values in (("boxes", 4), ("scores", 1), ("landmarks", 10)):
+        node("Reshape", f"{output} nms/rows_of_{values}", f"nms/all_{output}")
+        node("Gather", f"nms/all_{output} nms/index", f"nms/face_{output}", axis=0)
     node("Cast", "nms/picture", "nms/face_pictures", to=TensorProto.FLOAT)
     node("Concat", "nms/face_pictures nms/face_boxes nms/face_scores nms/face_landmarks", "faces", axis=1)
     _declare_outputs(suppressed, FACES)
@@ -135,6 +179,11 @@ def metadata_of(detector: FaceDetector) -> dict:
     }
 
 
+def metadata_in(graph: ModelProto) -> dict[str, str]:
+    """What a graph that was read says of itself, as save_graph takes it: without the checksum of its file."""
+    return {entry.key: entry.value for entry in graph.metadata_props if entry.key != NAME.decode()}
+
+
 def save_graph(graph: ModelProto, path: Path, metadata: dict) -> None:
     """Write a graph with a dict in its metadata_props, everything but text as JSON, and a checksum behind it."""
     helper.set_model_props(
@@ -148,14 +197,29 @@ def suppression_metadata(settings: DetectionSettings) -> dict[str, float]:
     return {name: value for name, value in asdict(settings).items() if name != "top_k"}
 
 
-def check_graph(path: Path, detector: FaceDetector) -> tuple[float, float]:
-    """Compare the graph in a file with PyTorch on CHECKED_SIZES, every anchor.
+def check_graph(
+    path: Path, detector: FaceDetector, sizes: Sequence[tuple[int, int, int]] = CHECKED_SIZES
+) -> tuple[float, float]:
+    """Compare the graph in a file with PyTorch on pictures (count, height, width), every anchor.
 
     Returns the largest difference in pixels and in scores; UserError where they are beyond the tolerances.
     """
+    pixels, scores = differences(path, detector, sizes)
+    if not (pixels <= PIXEL_TOLERANCE and scores <= SCORE_TOLERANCE):
+        raise UserError(
+            f"the graph differs from PyTorch by {pixels:.2g} px and {scores:.2g} in score, allowed are "
+            f"{PIXEL_TOLERANCE:g} and {SCORE_TOLERANCE:g}: nothing is written; was this network trained?"
+        )
+    return pixels, scores
+
+
+def differences(
+    path: Path, detector: FaceDetector, sizes: Sequence[tuple[int, int, int]] = CHECKED_SIZES
+) -> tuple[float, float]:
+    """Largest difference of the graph in a file from PyTorch, in pixels and in scores, NaN where one is."""
     graph = OnnxDetector(path)
     boxes = scores = landmarks = 0.0
-    for size in CHECKED_SIZES:
+    for size in sizes:
         images = _check_pictures(*size)
         with torch.inference_mode():
             found, expected = graph(images), detector(images)
@@ -164,13 +228,7 @@ def check_graph(path: Path, detector: FaceDetector) -> tuple[float, float]:
             np.maximum(worst, (field - reference).abs().max().item())
             for worst, field, reference in zip((boxes, scores, landmarks), found, expected)
         )
-    pixels = np.maximum(boxes, landmarks)
-    if not (pixels <= PIXEL_TOLERANCE and scores <= SCORE_TOLERANCE):
-        raise UserError(
-            f"the graph differs from PyTorch by {pixels:.2g} px and {scores:.2g} in score, allowed are "
-            f"{PIXEL_TOLERANCE:g} and {SCORE_TOLERANCE:g}: nothing is written; was this network trained?"
-        )
-    return float(pixels), float(scores)
+    return float(np.maximum(boxes, landmarks)), float(scores)
 
 
 def check_suppression(suppressed: Path, plain: Path, settings: DetectionSettings) -> None:

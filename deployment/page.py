@@ -1,59 +1,25 @@
 """README.md of a deployment package: what is in it, how to load it, what was measured."""
 
 import platform
-from dataclasses import dataclass, field
 
 import onnxruntime
 import torch
 
 from deployment.onnx_graph import OPSET, PIXEL_TOLERANCE, SCORE_TOLERANCE
+from deployment.package import USES, Package
+from deployment.page_code import code_blocks
 from deployment.weights_file import LICENCE
-from detection import defaults
-from detection.suppression import DetectionSettings
 from utils.tables import Row
 
 #: By this a page is known.
 MADE_BY = "Written by export.py."
 
 
-@dataclass
-class PackageFile:
-    """A file of the package; milliseconds for one picture of 640 x 640 where it is a graph."""
-
-    name: str
-    use: str
-    size: int  #: bytes
-    sha256: str
-    milliseconds: float | None = None
-
-
-@dataclass
-class Package:
-    """All that the page tells. Graphs with suppression or 8-bit convolutions may be absent."""
-
-    model: str
-    parameters: int
-    float_input: bool
-    settings: DetectionSettings  #: inside the graph with suppression, advised for the others
-    precision: list[Row]  #: of the weights, as deployment.weights_file has them
-    weights: PackageFile | None = None
-    graph: PackageFile | None = None
-    suppressed: PackageFile | None = None
-    quantized: PackageFile | None = None
-    quantized_precision: list[Row] = field(default_factory=list)  #: "graph", easy, medium, hard before and after
-    calibration_pictures: int = 0
-    differences: tuple[float, float] = (0.0, 0.0)  #: from PyTorch, largest, in pixels and in scores
-
-    @property
-    def files(self) -> list[PackageFile]:
-        return [file for file in (self.weights, self.graph, self.suppressed, self.quantized) if file]
-
-
 def write_page(package: Package) -> str:
     """The text of README.md."""
     sections = [
-        _files(package), _input_and_outputs(package), _with_onnxruntime(package), _with_opencv(package),
-        _with_pytorch(package), _precision(package), f"## Licence\n\n{LICENCE}",
+        _files(package), _input_and_outputs(package), _tools(package), *code_blocks(package), _precision(package),
+        f"## Licence\n\n{LICENCE}",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -61,8 +27,8 @@ def write_page(package: Package) -> str:
 def _files(package: Package) -> str:
     rows = [
         f"| `{file.name}` | {file.size / 1000:,.0f} | "
-        f"{'' if file.milliseconds is None else format(file.milliseconds, '.1f')} | {file.use} |"
-        for file in package.files
+        f"{'' if file.milliseconds is None else format(file.milliseconds, '.1f')} | {use} |"
+        for kind, use in USES.items() if (file := package.files.get(kind))
     ]
     return "\n".join([
         f"# FeatherFace {package.model.upper()}, ready to use",
@@ -76,17 +42,21 @@ def _files(package: Package) -> str:
         "SHA-256, by which a file of another export is told (`sha256sum -c` checks these lines):",
         "",
         "```",
-        *(f"{file.sha256}  {file.name}" for file in package.files),
+        *(f"{file.sha256}  {file.name}" for file in package.files.values()),
         "```",
         "",
-        f"ms: median for one picture of 640 x 640 pixels when this page was written, ONNX Runtime "
-        f"{onnxruntime.__version__}, {_threads()} on {platform.machine()}, without reading the picture. "
-        "Another machine has other times.",
+        f"ms: median for one picture of 640 x 640 pixels{_of_its_size(package)} when this page was written, the graphs "
+        f"in turn, ONNX Runtime {onnxruntime.__version__}, {_threads()} on {platform.machine()}, without reading the "
+        "picture. Another machine has other times.",
         "",
         f"All graphs are ONNX opset {OPSET}, one file each. On pictures of four sizes every box, score and landmark "
-        f"of `{package.graph.name}` was within {package.differences[0]:.1g} px and {package.differences[1]:.1g} of "
+        f"of `{package.name('graph')}` was within {package.differences[0]:.1g} px and {package.differences[1]:.1g} of "
         f"PyTorch's; beyond {PIXEL_TOLERANCE:g} px or {SCORE_TOLERANCE:g} it would not have been written.",
     ])
+
+
+def _of_its_size(package: Package) -> str:
+    return f" (`{package.name('fixed')}`: of {package.files['fixed'].timed_at})" if package.image_size else ""
 
 
 def _threads() -> str:
@@ -113,102 +83,46 @@ def _input_and_outputs(package: Package) -> str:
         f"Thresholds: a score above {package.settings.confidence_threshold:g} is a face worth showing, of boxes with "
         f"IoU above {package.settings.nms_threshold:g} the best stays. AP is measured from score 0.02 on.",
     ]
-    if package.suppressed:
+    if package.image_size:
+        width, height = package.image_size
         lines += [
             "",
-            f"`{package.suppressed.name}` has these thresholds inside and keeps at most {package.settings.keep_top_k} "
-            "faces of a picture. Its output:",
+            f"`{package.name('fixed')}` takes one picture, float32 [1, 3, {height}, {width}], {width} pixels wide and "
+            f"{height} high, BGR, 0 to 255. All else is as above; OpenCV's last block brings a picture to that size.",
+        ]
+    if "suppressed" in package.files:
+        lines += [
+            "",
+            f"`{package.name('suppressed')}` has these thresholds inside and keeps at most "
+            f"{package.settings.keep_top_k} faces of a picture. Its output:",
             "",
             "| name | type and shape | |",
             "|---|---|---|",
             "| `faces` | float32 [faces, 16] | number of the picture in the batch, x1, y1, x2, y2, score, five times "
-            "x, y; best first |",
+            "x, y; of each picture the best first; no rows where there is no face |",
         ]
     return "\n".join(lines)
 
 
-def _with_onnxruntime(package: Package) -> str:
-    to_float = '.astype("float32")' if package.float_input else ""
-    parts = [f'''## ONNX Runtime
-
-```python
-import cv2
-import onnxruntime
-
-picture = cv2.imread("picture.jpg")
-session = onnxruntime.InferenceSession("{package.graph.name}", providers=["CPUExecutionProvider"])
-images = picture.transpose(2, 0, 1)[None]{to_float}
-boxes, scores, landmarks = (output[0] for output in session.run(None, {{"images": images}}))
-{_opencv_suppression(package)}
-```''']
-    if package.suppressed:
-        parts.append(f'''With suppression inside:
-
-```python
-import cv2
-import onnxruntime
-
-picture = cv2.imread("picture.jpg")
-session = onnxruntime.InferenceSession("{package.suppressed.name}", providers=["CPUExecutionProvider"])
-[faces] = session.run(None, {{"images": picture.transpose(2, 0, 1)[None]{to_float}}})
-for number, x1, y1, x2, y2, score, *points in faces:
-    print(x1, y1, x2, y2, score, points)
-```''')
-    return "\n\n".join(parts)
-
-
-def _with_opencv(package: Package) -> str:
-    depth = "" if package.float_input else ", ddepth=cv2.CV_8U"
-    note = "" if not package.quantized else f" It does not read `{package.quantized.name}`."
-    return f'''## OpenCV
-
-OpenCV 5.0 or newer; 4.x cannot read graphs without a fixed size.{note}
-
-```python
-import cv2
-
-picture = cv2.imread("picture.jpg")
-network = cv2.dnn.readNetFromONNX("{package.graph.name}")
-network.setInput(cv2.dnn.blobFromImage(picture{depth}))
-boxes, scores, landmarks = (output[0] for output in network.forward(["boxes", "scores", "landmarks"]))
-{_opencv_suppression(package)}
-```'''
-
-
-def _opencv_suppression(package: Package) -> str:
-    return f'''sized = boxes.copy()
-sized[:, 2:] -= sized[:, :2]  # x, y, width, height
-for kept in cv2.dnn.NMSBoxes(sized, scores, {package.settings.confidence_threshold}, {package.settings.nms_threshold}):
-    print(boxes[kept], scores[kept], landmarks[kept])'''
-
-
-def _with_pytorch(package: Package) -> str:
-    return f'''## PyTorch
-
-In a checkout of this repository:
-
-```python
-from detection.finder import FaceFinder
-
-find_faces = FaceFinder("{package.weights.name}"{_thresholds(package)})  # or a .onnx file
-for box, score, landmarks in zip(*find_faces("picture.jpg")):
-    print(box, score, landmarks)
-```
-
-It gives what detect.py gives: the lines for ONNX Runtime and OpenCV look at a picture at its own size, this reduces a
-longer side of more than 1280 px to that first, and cuts extreme shapes into tiles. It takes arrays as of cv2.imread,
-lists and a device, too: see its docstring.
-
-The file loads with `torch.load(..., weights_only=True)`; beside `model` it holds `config`, `preprocessing`,
-`average_precision`, `versions` and `licence`.'''
-
-
-def _thresholds(package: Package) -> str:
-    """The thresholds as arguments of FaceFinder, where they are not its own."""
-    advised = {"confidence_threshold": package.settings.confidence_threshold,
-               "nms_threshold": package.settings.nms_threshold}
-    own = {"confidence_threshold": defaults.CONFIDENCE_THRESHOLD, "nms_threshold": defaults.NMS_THRESHOLD}
-    return "".join(f", {name}={value}" for name, value in advised.items() if value != own[name])
+def _tools(package: Package) -> str:
+    fixed = f"`{package.name('fixed')}`" if package.image_size else "the graph of one size that `--image_size` writes"
+    rows = [
+        ("ONNX Runtime", "1.32.0", "every graph", "below"),
+        ("OpenCV 5", "5.0.0", "every graph without 8 bits", "below"),
+        ("OpenCV 4", "4.8.0, 4.10.0, 4.14.0, not 4.5.5", fixed, "below"),
+        ("OpenVINO", "2026.4.1", "every graph", "below; many CPUs compute in bfloat16 there unless told otherwise"),
+        ("onnxsim", "0.8.1", "every graph", "`onnxsim before.onnx after.onnx`; not needed, and float16 weights become "
+         "float32 again"),
+        ("MNN", "3.6.1", fixed, "`mnnconvert -f ONNX --modelFile before.onnx --MNNModel after.mnn --bizCode any`"),
+        ("ncnn", "20261020", fixed, "`pnnx before.onnx fp16=0`; without fp16=0 boxes move by pixels"),
+        ("TensorRT, Core ML, LiteRT", "not tried", fixed, "float32, fixed shapes, and nothing but "
+         "convolution, activation, pooling, resizing and arithmetic"),
+    ]
+    return "\n".join([
+        "## Which tool reads what", "",
+        "Tried with V2's graphs on an x86_64 CPU: faces, boxes and landmarks were those of ONNX Runtime.", "",
+        "| tool | version | reads | how |", "|---|---|---|---|", *("| " + " | ".join(row) + " |" for row in rows),
+    ])
 
 
 def _precision(package: Package) -> str:
@@ -217,14 +131,25 @@ def _precision(package: Package) -> str:
         lines += _table(package.precision)
     else:
         lines += ["Not known when this was written: test_widerface.py measures it, for .pth and .onnx alike."]
-    if package.quantized:
+    if "half" in package.files:
         lines += [
             "",
-            f"`{package.quantized.name}`: 8-bit convolutions, their ranges taken from {package.calibration_pictures} "
-            "pictures of the validation set; the first, the depthwise and the last convolutions stay float32. On all "
-            "pictures of that set, longer side 640 px, score above 0.02, NMS 0.4:",
+            f"`{package.name('half')}`: the weights are float16, all else is float32, and so is what comes out. On the "
+            f"pictures of the check a score changed by at most {package.half_differences[1]:.1g}.",
+        ]
+    if "quantized" in package.files:
+        lines += [
             "",
-            *_table(package.quantized_precision),
+            f"`{package.name('quantized')}`: 8-bit convolutions, their ranges taken from "
+            f"{package.calibration_pictures} pictures of the validation set; the first, the depthwise and the last "
+            "convolutions stay float32.",
+        ]
+    if package.reduced_precision:
+        lines += [
+            "",
+            f"What fewer bits cost, on {package.measured_on}, longer side 640 px, score above 0.02, NMS 0.4:",
+            "",
+            *_table(package.reduced_precision),
         ]
     return "\n".join(lines)
 

@@ -5,6 +5,8 @@ import functools
 import pytest
 
 from data.drawn.demo_set import write_demo_set
+from data.picture_files import read_picture
+from data.widerface import list_pictures
 from tests.helpers import call, save_checkpoint, trained_network
 
 
@@ -46,13 +48,15 @@ def teacher_checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory, student_checkpoint, validation_set):
-    """All that export.py writes of the student: weights, three graphs, the page."""
+    """All that export.py writes of the student: weights, five graphs, the page."""
     import export  # with ONNX Runtime, which most tests do without
 
     folder = tmp_path_factory.mktemp("package") / "v2 pökäl"
+    height, width = read_picture(validation_set / "images" / list_pictures(validation_set)[0]).shape[:2]
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(export, "TIMED_RUNS", 1)
         monkeypatch.setattr(export, "WARM_UP_RUNS", 0)
-        call(export.main, "--trained_model", student_checkpoint, "--output_folder", folder, "--nms", "--int8",
-             "--dataset_folder", validation_set, "--calibration_pictures", "2", "--confidence_threshold", "0.3")
+        call(export.main, "--trained_model", student_checkpoint, "--output_folder", folder, "--nms",
+             "--confidence_threshold", "0.3", "--image_size", width, height, "--half", "--int8", "--dataset_folder",
+             validation_set, "--calibration_pictures", "2")
     return folder

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,7 +11,13 @@ import torch
 from torch import nn
 
 from data.config import MEAN_BGR
-from deployment.onnx_graph import add_suppression, check_graph, export_graph, faces_of
+from deployment.onnx_graph import (
+    add_suppression,
+    check_graph,
+    export_graph,
+    faces_of,
+    halve_weights,
+)
 from detection.face_detector import Candidates, FaceDetector, load_detector
 from detection.onnx_detector import OnnxDetector
 from detection.suppression import DetectionSettings, suppress
@@ -111,6 +118,65 @@ def test_suppression_in_the_graph_is_that_outside(package, settings):
     np.testing.assert_allclose(faces, np.array(rows, np.float32).reshape(-1, 16), rtol=0, atol=1e-3)
     assert (len(rows) == 0) == (settings.confidence_threshold > 0.9)
     assert settings.keep_top_k == 750 or len(rows) == 2 * settings.keep_top_k
+
+
+@pytest.fixture
+def without_faces(package):
+    """A graph with suppression that lets no face pass; by itself, as a kind of node ends the process in OpenCV 5.0."""
+    graph = add_suppression(onnx.load(package / "featherface_v2_deployment.onnx"), DetectionSettings(1.0))
+    assert "GatherND" not in {node.op_type for node in graph.graph.node}
+    return graph.SerializeToString()
+
+
+PICTURES = noise(2, 97, 130).numpy()
+
+
+def test_no_face_is_no_row_in_onnxruntime(without_faces):
+    session = onnxruntime.InferenceSession(without_faces, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"images": PICTURES})[0].shape == (0, 16)
+
+
+@pytest.mark.skipif(int(cv2.__version__.split(".")[0]) < 5, reason="OpenCV 4 reads no graph with suppression")
+def test_no_face_is_nothing_in_opencv(without_faces):
+    network = cv2.dnn.readNetFromONNX(np.frombuffer(without_faces, np.uint8))
+    network.setInput(PICTURES)
+    assert network.forward("faces") is None
+
+
+def test_no_face_is_no_row_in_openvino(without_faces):
+    openvino = pytest.importorskip("openvino", reason="needs openvino, which is not installed")
+    network = openvino.Core().compile_model(openvino.Core().read_model(without_faces), "CPU")
+    assert network(PICTURES)[0].shape == (0, 16)
+
+
+@pytest.mark.skipif(int(cv2.__version__.split(".")[0]) < 5, reason="OpenCV 4 reads no graph with suppression")
+def test_opencv_finds_the_faces_of_a_batch(package):
+    """The first picture has none, so that the rows of the second are not where its anchors would be alone."""
+    path = package / "featherface_v2_deployment_nms.onnx"
+    images = np.concatenate([np.zeros_like(PICTURES[:1]), PICTURES[1:]])
+    [expected] = session_of(path).run(None, {"images": images})
+    network = cv2.dnn.readNetFromONNX(np.frombuffer(path.read_bytes(), np.uint8))
+    network.setInput(images)
+    assert len(expected) > 1 and expected[-1, 0] == 1
+    np.testing.assert_allclose(network.forward("faces"), expected, rtol=0, atol=1e-3)
+
+
+def test_half_weights_cost_little_and_give_float32(package):
+    paths = [package / f"featherface_v2_deployment{end}.onnx" for end in ("", "_half")]
+    assert paths[1].stat().st_size < 0.6 * paths[0].stat().st_size
+    onnx.checker.check_model(onnx.load(paths[1]), full_check=True)
+    expected, found = (session_of(path).run(None, {"images": PICTURES}) for path in paths)
+    assert all(field.dtype == np.float32 for field in found)
+    assert 0 < np.abs(found[1] - expected[1]).mean() < 0.01
+    told = json.loads(OnnxDetector(paths[1]).metadata["ap_half"])
+    assert set(told) == set(SUBSETS)
+
+
+def test_weights_that_float16_cannot_hold_are_an_error(student):
+    detector = FaceDetector(student)
+    detector.heads.convs[0].weight.data[0, 0] = 7e4
+    with pytest.raises(UserError, match="70000 are more than float16 holds"):
+        halve_weights(export_graph(detector, float_input=False))
 
 
 def test_faces_of_a_batch_are_numbered_by_picture():

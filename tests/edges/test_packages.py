@@ -55,7 +55,7 @@ def export_into(folder, renames, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(export, "write_graph", lambda path, *_: path.write_bytes(os.urandom(99)) and (0.0, 0.0))
-        patch.setattr(export, "time_graphs", lambda graphs, _: dict.fromkeys(graphs, 1.0))
+        patch.setattr(export, "time_graphs", lambda graphs: dict.fromkeys(graphs, (1.0, "640 x 640")))
         patch.setattr(export.torch, "save", lambda _, path: path.write_bytes(os.urandom(99)))
         patch.setattr(os, "replace", replace)
         export.write_package(network, [], None, options)
@@ -115,7 +115,7 @@ def test_a_page_that_no_export_wrote_is_not_replaced(tmp_path):
 def test_a_folder_in_place_of_a_file_leaves_the_package_as_it_is(tmp_path):
     (tmp_path / "featherface_v2_deployment.pth").mkdir()
     options = Namespace(output_folder=tmp_path, confidence_threshold=0.5, nms_threshold=0.4, keep_top_k=750,
-                        float_input=False, nms=False, int8=False)
+                        float_input=False, nms=False, image_size=None, half=False, int8=False)
     (tmp_path / "README.md").write_text(f"old. {export.MADE_BY}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "write_graph", lambda path, *_: path.write_bytes(b"graph") and (0.0, 0.0))
