@@ -22,7 +22,6 @@ from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
 from data.pictures import PictureFiles
 from data.pixels import normalize
 from data.widerface import read_labels
-from layers.anchors import make_anchors
 from layers.distillation import face_probability
 from layers.matcher import Assignment, assign
 from models import load_model
@@ -82,12 +81,11 @@ def sum_up(teacher: nn.Module, student: nn.Module, batches: TrainingLoader) -> t
     """{weight: gradient by kind of anchor}, and sums_by_height of positive anchors and of both probabilities."""
     gradients: dict[str, Row] = {weight: defaultdict(float) for weight in WEIGHTS}
     faces = torch.zeros(3, len(HEIGHTS) - 1)
-    anchors = make_anchors(SIDE, SIDE)
     for batch in islice(batches, BATCHES):
         images = normalize(batch.images)
         with torch.no_grad():
             taught, logits = teacher(images).logits, student(images).logits
-        assignment = assign(batch.targets, anchors, PICTURES)
+        assignment = assign(batch.targets, PICTURES, SIDE, SIDE)
         p_teacher, p_student = face_probability(taught), face_probability(logits)
         for weight, power in WEIGHTS.items():
             sizes = gradient_sizes(logits, taught, (p_teacher - p_student).abs() ** power)

@@ -5,7 +5,6 @@ import torch
 
 from benchmarks import class_distillation_shares
 from benchmarks.class_distillation_shares import HEIGHTS, gradient_sizes, kinds_of_anchors, sums_by_height
-from layers.anchors import make_anchors
 from layers.matcher import assign
 from tests.helpers import exit_code, make_targets
 
@@ -14,7 +13,7 @@ from tests.helpers import exit_code, make_targets
 def assignment():
     """Of a face 14 px high and one of 60."""
     targets = make_targets((0, (10, 10, 24, 24)), (0, (60, 40, 120, 100)))
-    return assign(targets, make_anchors(128, 128), 1)
+    return assign(targets, 1, 128, 128)
 
 
 def test_every_anchor_is_of_one_kind(assignment):
