@@ -52,9 +52,13 @@ def prune(network: FeatherFaceV2, widths: Widths) -> FeatherFaceV2:
 
 
 def share_of(widths: Widths, share: float) -> Widths:
-    """The share, 0..1, of each of the widths: the nearest multiple of BLOCK, one at least, and no more than before."""
+    """The share, 0..1, of each of the widths: the nearest multiple of BLOCK, one at least, and no more than before.
+
+    Of a share of 1 they are the same, multiples or not.
+    """
     def part(width: int) -> int:
-        return min(width, max(BLOCK, int(share * width / BLOCK + 0.5) * BLOCK))
+        blocks = max(1, int(share * width / BLOCK + 0.5))
+        return width if share == 1 else min(width, blocks * BLOCK)
 
     return Widths(
         tuple(map(part, widths.backbone)), part(widths.neck), tuple(map(part, widths.context)),
