@@ -45,7 +45,7 @@ from detection.validation import ValidationSet, measure_ap, open_validation_set
 from layers.anchors import STRIDES, make_anchors
 from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
-from models import MODELS, build_model, load_backbone, load_model, load_weights
+from models import MODELS, build_model, load_backbone, load_model, load_weights, read_weights
 from training.checkpoint import save_training_state
 from training.checks import IMAGENET_BACKBONE, check_files, share_batch
 from training.curves import plot_training
@@ -239,7 +239,8 @@ def build_loader(
 
 def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
     """The network to train, its backbone initialised as asked, and the frozen teacher if it has anything to say."""
-    network = build_model(options.model)
+    start = options.resume_net or options.init_weights
+    network = build_model(options.model, None if start is None else read_weights(start)[1])  # it may be a pruned one
     teacher = None
     if options.teacher_model != "none" and (options.alpha or options.feature_weight):
         teacher = fold_norms(load_model(options.teacher_model).requires_grad_(False))

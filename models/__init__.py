@@ -23,11 +23,14 @@ NETWORKS = (
 MODELS = {network.name: network for network in NETWORKS}
 
 
-def build_model(name: str) -> nn.Module:
-    """An untrained detector in training mode; UserError where MODELS has no such name."""
+def build_model(name: str, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """An untrained detector in training mode; UserError where MODELS has no such name.
+
+    With `weights`, parameters by name, it has as many channels as they: those of a pruned detector are fewer.
+    """
     if name not in MODELS:
         raise UserError(f"there is no model '{name}'; choose one of {', '.join(MODELS)}")
-    return MODELS[name]()
+    return MODELS[name]() if weights is None else MODELS[name].like(weights)
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
@@ -39,7 +42,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Modul
     name, state = read_weights(path)
     if name == "backbone":
         raise UserError(f"{path} holds only an ImageNet backbone; give the checkpoint of a whole detector")
-    model = build_model(name)
+    model = build_model(name, state)
     fill(model, state, path)
     return model.to(device).eval()
 

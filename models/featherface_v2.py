@@ -1,16 +1,30 @@
 """FeatherFace V2, the student."""
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from layers.anchors import STRIDES
 from layers.dropblock import DropBlock
 from models.blocks import ConvNorm, Heads, init_kaiming, upsample_to
-from models.mobilenet import BACKBONE_CHANNELS, MobileNetV1
+from models.mobilenet import BLOCK_WIDTHS, STAGE_ENDS, MobileNetV1
 from models.network import FaceNetwork
 
 NECK_LAYERS = 2
+
+
+class Widths(NamedTuple):
+    """Channels of all maps, which pruning makes fewer; models/pruning.py says whose channels they are."""
+
+    backbone: tuple[int, ...] = BLOCK_WIDTHS
+    neck: int = 32  #: one number for all levels, whose maps are added up
+    context: tuple[int, ...] = (16, 16, 16)  #: of one view, level by level
+    mix: tuple[int, ...] = (32, 32, 32)
+
+
+WHOLE = Widths()
 
 
 class SeparableConv(nn.Module):
@@ -55,9 +69,9 @@ class BiFPN(nn.Module):
 class Neck(nn.Module):
     """Projections of the backbone levels, then two BiFPN layers."""
 
-    def __init__(self, channels: int):
+    def __init__(self, levels: Sequence[int], channels: int):
         super().__init__()
-        self.projections = nn.ModuleList(ConvNorm(width, channels, 1, activation=None) for width in BACKBONE_CHANNELS)
+        self.projections = nn.ModuleList(ConvNorm(width, channels, 1, activation=None) for width in levels)
         self.layers = nn.ModuleList(BiFPN(channels) for _ in range(NECK_LAYERS))
 
     def forward(self, *levels: Tensor) -> tuple[Tensor, ...]:
@@ -68,14 +82,13 @@ class Neck(nn.Module):
 
 
 class Context(nn.Module):
-    """SSH's views of 3x3, 5x5 and 7x7 cells, from one chain of depthwise convolutions at half the channels.
+    """SSH's views of 3x3, 5x5 and 7x7 cells, from one chain of depthwise convolutions at half the channels or so.
 
-    [B, C, H, W] -> [B, 3C / 2, H, W].
+    [B, channels, H, W] -> [B, 3 * narrow, H, W].
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, narrow: int):
         super().__init__()
-        narrow = channels // 2
         self.reduce = ConvNorm(channels, narrow, 1)
         self.conv3x3 = ConvNorm(narrow, narrow, 3, groups=narrow)
         self.conv5x5 = ConvNorm(narrow, narrow, 3, groups=narrow)
@@ -88,16 +101,26 @@ class Context(nn.Module):
 
 
 class Mix(nn.Module):
-    """Mixes the three views back to full width, every channel with every other."""
+    """Mixes the three views back to full width, every channel with every other.
 
-    def __init__(self, channels: int):
+    [B, 3 * narrow, H, W] -> [B, channels, H, W], by way of `wide` channels.
+    """
+
+    def __init__(self, channels: int, narrow: int, wide: int):
         super().__init__()
-        self.expand = ConvNorm(3 * (channels // 2), channels, 1)
-        self.depthwise = ConvNorm(channels, channels, 3, groups=channels)
-        self.pointwise = ConvNorm(channels, channels, 1, activation=None)
+        self.expand = ConvNorm(3 * narrow, wide, 1)
+        self.depthwise = ConvNorm(wide, wide, 3, groups=wide)
+        self.pointwise = ConvNorm(wide, channels, 1, activation=None)
 
     def forward(self, views: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(self.expand(views)))
+
+
+def backbone_layers() -> list[str]:
+    """Names of the layers that make the channels of Widths.backbone."""
+    blocks = [f"backbone.stage{stage + 1}.{block}" for stage, (start, end) in
+              enumerate(zip((0, *STAGE_ENDS), STAGE_ENDS)) for block in range(end - start)]
+    return [blocks[0], *(f"{block}.pointwise" for block in blocks[1:])]
 
 
 class FeatherFaceV2(FaceNetwork):
@@ -115,23 +138,40 @@ class FeatherFaceV2(FaceNetwork):
       crop of a picture is another than in the picture.
     Plain convolution, max pooling, nearest resizing: ONNX opset 17 has all of it. A BatchNorm always follows a
     convolution, so that inference folds it.
+
+    widths: fewer channels than that, of a pruned network.
     """
 
     name = "v2"
-    neck_channels = 32
+    neck_channels = WHOLE.neck
 
-    def __init__(self):
+    def __init__(self, widths: Widths = WHOLE):
         super().__init__()
-        channels = self.neck_channels
-        self.backbone = MobileNetV1()
-        self.neck = Neck(channels)
+        self.widths = widths
+        self.neck_channels = channels = widths.neck
+        self.backbone = MobileNetV1(widths.backbone)
+        self.neck = Neck([widths.backbone[end - 1] for end in STAGE_ENDS], channels)
         self.dropblock = DropBlock()
-        self.context = nn.ModuleList(Context(channels) for _ in STRIDES)
-        self.mix = nn.ModuleList(Mix(channels) for _ in STRIDES)
+        self.context = nn.ModuleList(Context(channels, narrow) for narrow in widths.context)
+        self.mix = nn.ModuleList(Mix(channels, narrow, wide) for narrow, wide in zip(widths.context, widths.mix))
         self.heads = Heads(channels)
 
         self.apply(init_kaiming)
         self.heads.start_rare()
+
+    @classmethod
+    def like(cls, weights: Mapping[str, Tensor]) -> "FeatherFaceV2":
+        """As FaceNetwork.like. What weights do not tell, or tell wider than this network, is as in an unpruned one."""
+        def width(layer: str, most: int) -> int:
+            scales = weights.get(f"{layer}.norm.weight", torch.empty(0))
+            return len(scales) if scales.dim() == 1 and 0 < len(scales) < most else most
+
+        return cls(Widths(
+            tuple(width(layer, most) for layer, most in zip(backbone_layers(), WHOLE.backbone)),
+            width("neck.projections.0", WHOLE.neck),
+            tuple(width(f"context.{level}.reduce", most) for level, most in enumerate(WHOLE.context)),
+            tuple(width(f"mix.{level}.expand", most) for level, most in enumerate(WHOLE.mix)),
+        ))
 
     def pyramid(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """As FaceNetwork.pyramid."""

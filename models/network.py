@@ -1,6 +1,7 @@
 """What a detector must be, so that it can be trained, used, exported and listed without a change elsewhere."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -19,6 +20,11 @@ class FaceNetwork(nn.Module, ABC):
     neck_channels: int  #: width of the maps that feature distillation compares
     backbone: nn.Module  #: what --init_backbone fills
     heads: Heads
+
+    @classmethod
+    def like(cls, weights: Mapping[str, Tensor]) -> "FaceNetwork":
+        """An untrained network with as many channels as weights by name have; one that is never pruned has one size."""
+        return cls()
 
     @abstractmethod
     def pyramid(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
