@@ -9,6 +9,7 @@ docs/experiments/2026-11-27-sizes-shown.md.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +42,16 @@ def training_heights(records: list[Record], image_size: int, crop_scales: list[f
     return np.concatenate([heights(sample.boxes[~sample.ignored]) for sample in samples])
 
 
-def evaluated_heights(pictures: ValidationSet, protocol: str) -> np.ndarray:
-    """Heights at the network of all faces that count as hard."""
+def evaluated_heights(pictures: ValidationSet, protocols: Sequence[str]) -> dict[str, np.ndarray]:
+    """Heights at the network of all faces that count as hard, by protocol."""
     sizes = {Path(name).with_suffix("").as_posix(): size_of(path) for name, path in zip(pictures.names, pictures.paths)}
     truth = pictures.truth
-    factors = [PROTOCOLS[protocol].factors(*sizes["/".join(picture)])[0] for picture in truth.pictures]
     counts = truth.subsets["hard"]
-    return (truth.boxes[:, 3] * np.array(factors)[truth.picture])[counts]
+    found = {}
+    for name in protocols:
+        factors = [PROTOCOLS[name].factors(*sizes["/".join(picture)])[0] for picture in truth.pictures]
+        found[name] = (truth.boxes[:, 3] * np.array(factors)[truth.picture])[counts]
+    return found
 
 
 def heights(boxes: np.ndarray) -> np.ndarray:
@@ -81,11 +85,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     records, _ = read_labels(options.label_path)
     pictures = open_validation_set(options.val_folder)
-    asked = len(pictures.names)
     rows = [
         share_row("training samples", training_heights(records, options.image_size, options.crop_scales), len(records)),
         share_row("training pictures", np.concatenate([heights(r.boxes[~r.ignored]) for r in records]), len(records)),
-        *(share_row(f"validation, {name}", evaluated_heights(pictures, name), asked) for name in SHOWN),
+        *(share_row(f"validation, {name}", found, len(pictures.names))
+          for name, found in evaluated_heights(pictures, SHOWN).items()),
     ]
     print_table(rows)
     print(f"one epoch of samples of {options.image_size} px, seed {SEED}; validation: faces that count as hard, "

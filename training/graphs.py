@@ -18,6 +18,7 @@ from data.targets import ABSENT, Targets
 from layers.dropblock import DropBlock
 from training.step import TrainingStep
 from utils import distributed
+from utils.errors import reason
 
 #: Fewest rows of a recording.
 FEWEST_ROWS = 512
@@ -83,8 +84,7 @@ class GraphedStep(TrainingStep):
             self._is_possible = False
             self._recordings.clear()
             self.optimizer.zero_grad(set_to_none=True)
-            reason = str(error).strip().splitlines()[0][:200]
-            distributed.say(f"note: trained without CUDA graphs, which do not work here: {reason}")
+            distributed.say(f"note: trained without CUDA graphs, which do not work here: {reason(error)}")
             return None
         self._recordings[kind] = recording
         return recording

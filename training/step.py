@@ -18,6 +18,7 @@ from layers.criterion import Criterion
 from layers.matcher import Assignment, assign
 from training.ema import WeightAverage
 from utils import distributed
+from utils.errors import reason
 
 #: What a step goes through, as profilers and benchmark.py --train name it.
 PHASES = ("mixing", "assignment", "student", "teacher", "losses", "backward", "optimizer")
@@ -75,10 +76,11 @@ class TrainingStep:
         images, assignment, weight = self.prepare(images, targets, mix)
         distributed.sum_in_place(weight)
         losses, gradients = self.backward(images, assignment, weight, measure_gradients)
-        exchanged = distributed.pack_gradients(self.model)
-        distributed.sum_in_place(exchanged)
-        norm = self.move(exchanged)
-        self.average.update()
+        with self.phase("optimizer"):
+            exchanged = distributed.pack_gradients(self.model)
+            distributed.sum_in_place(exchanged)
+            norm = self.move(exchanged)
+            self.average.update()
         return losses, norm, gradients
 
     @torch.no_grad()
@@ -117,11 +119,10 @@ class TrainingStep:
 
     def move(self, exchanged: Tensor | None) -> Tensor:
         """Clip the gradients and move the weights; returns their norm before that. exchanged: as pack_gradients."""
-        with self.phase("optimizer"):
-            distributed.unpack_gradients(self.model, exchanged)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+        distributed.unpack_gradients(self.model, exchanged)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return norm
 
     def _losses(
@@ -163,7 +164,7 @@ def compile_networks(student: nn.Module, teacher: nn.Module | None, device: torc
         probe = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.LeakyReLU()).to(device)
         torch.compile(probe)(torch.zeros(2, 3, 8, 8, device=device)).sum().backward()
     except Exception as error:  # each missing piece (a C++ compiler, Triton, a GPU too old) raises its own type
-        return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        return reason(error)
     for network in (student, teacher):
         if network is not None:
             network.compile(dynamic=False)  # all batches of a run have one shape

@@ -126,7 +126,7 @@ def test_two_processes_end_with_the_weights_of_one(flags, tmp_path):
     start = weights_before_training(flags)
     moved = max(float((tensor - start[name]).abs().max()) for name, tensor in results[0].items())
     apart = max(float((tensor - results[1][name]).abs().max()) for name, tensor in results[0].items())
-    # Adam divides small gradients by their size, and with them what rounding has made of them.
+    # Measured: 3e-5 of the way with two OpenMP threads, 2e-3 with OMP_NUM_THREADS=1.
     assert moved > 1e-4 and apart < 5e-3 * moved
 
 
