@@ -12,10 +12,10 @@ from torch import Tensor
 from benchmarks.comparison import STUDENT, TEACHER
 from benchmarks.engines import CPU
 from benchmarks.figures import plot_confidence
+from data.picture_files import PICTURE_SUFFIXES
 from data.widerface import list_pictures
 from detection.face_detector import Candidates, load_detector
 from detection.inference import detect_files
-from detection.sources import PICTURE_SUFFIXES
 from detection.suppression import Detections, DetectionSettings
 from utils.boxes import iou_matrix
 from utils.errors import UserError

@@ -16,6 +16,14 @@ from utils.memory import free_main_memory
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow reads headers here, which are the way to know that a picture is too large
 
+#: What names of pictures end in: all that OpenCV reads, by the names in use, and what it does not read but people have
+#: (HEIC, JPEG XL): such pictures are to be named, not passed over.
+PICTURE_SUFFIXES = {
+    ".apng", ".avif", ".avifs", ".bmp", ".dib", ".heic", ".heif", ".hdr", ".j2c", ".j2k", ".jfi", ".jfif", ".jif",
+    ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".pam", ".pbm", ".pfm", ".pgm", ".pic",
+    ".pjp", ".pjpeg", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp",
+}
+
 #: Bytes of decoded pixels from which on it is asked whether they fit into memory: the system ends what takes too much.
 LARGE_PICTURE = 1 << 28
 

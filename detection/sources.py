@@ -9,16 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.animations import is_animation
+from data.picture_files import PICTURE_SUFFIXES
 from utils.errors import UserError
 from utils.files import as_line, as_text
 
-#: Files a folder or a pattern is searched for: all that OpenCV reads, by the names in use, and what it does not read
-#: but people have (HEIC, JPEG XL): such pictures are to be named, not passed over.
-PICTURE_SUFFIXES = {
-    ".apng", ".avif", ".avifs", ".bmp", ".dib", ".heic", ".heif", ".hdr", ".j2c", ".j2k", ".jfi", ".jfif", ".jif",
-    ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".pam", ".pbm", ".pfm", ".pgm", ".pic",
-    ".pjp", ".pjpeg", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp",
-}
+#: Videos that a folder or a pattern is searched for, beside pictures.
 VIDEO_SUFFIXES = {
     ".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mkv", ".mov",
     ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv",

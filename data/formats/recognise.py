@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from data.picture_files import PICTURE_SUFFIXES
+
 YOLO, VOC, COCO, WIDER = "YOLO", "Pascal VOC", "COCO", "WIDER FACE's official text"
 
 #: Numbers a line of YOLO holds: class and box, with five landmarks x y, with five keypoints x y visibility.
 YOLO_NUMBERS = (5, 15, 20)
-
-#: Of pictures that come with labels. What OpenCV and Pillow both read.
-PICTURE_SUFFIXES = {".avif", ".bmp", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff",
-                    ".webp"}
 
 
 def format_of(lines: Sequence[str]) -> str | None:

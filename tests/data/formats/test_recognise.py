@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.formats.recognise import COCO, VOC, WIDER, YOLO, format_of
+from data.formats.recognise import COCO, VOC, WIDER, YOLO, format_of, is_picture
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -14,3 +14,11 @@ from data.formats.recognise import COCO, VOC, WIDER, YOLO, format_of
 ])
 def test_formats(text, expected):
     assert format_of(text.split("\n")) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("a.jpg", True), ("B/Ü.JFIF", True), ("a.heic", True), ("# a.jpg", False), ("a.txt", False), ("jpg", False),
+])
+def test_pictures_are_known_by_their_names(name, expected):
+    """HEIC among them: what cannot be read is to be told, not passed over."""
+    assert is_picture(name) == expected
