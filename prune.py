@@ -62,7 +62,8 @@ def main() -> None:
         rows.append({"network": str(path), "parameters": cost.parameters, "multiply-adds": cost.multiply_adds})
     print_table(rows)
     print(f"Multiply-adds at {HEIGHT} x {WIDTH} pixels. Train it further: python train_v2.py --init_weights "
-          f"{options.output} --teacher_model {options.trained_model} --save_folder ...")
+          f"{options.output} --teacher_model {options.trained_model} --save_folder "
+          f"{options.output.with_name(f'{options.output.stem}_trained')}")
 
 
 if __name__ == "__main__":

@@ -25,13 +25,15 @@ def pruned(tmp_path, student_checkpoint):
 
 
 def test_what_it_cost_is_told(pruned, student_checkpoint, capsys):
-    call(prune.main, "--trained_model", pruned, "--keep", "0.5", "--output", pruned.with_name("again.pth"))
+    again = pruned.with_name("again.pth")
+    call(prune.main, "--trained_model", pruned, "--keep", "0.5", "--output", again)
     told = capsys.readouterr().out
-    for path in (pruned, pruned.with_name("again.pth")):
+    for path in (pruned, again):
         parameters = sum(parameter.numel() for parameter in load_model(path).parameters())
         [line] = [line for line in told.splitlines() if line.startswith(f"{path} ")]
         assert f"{parameters:,}" in line
-    assert "train_v2.py --init_weights" in told
+    command = f"python train_v2.py --init_weights {again} --teacher_model {pruned} --save_folder {again.parent}"
+    assert f"{command}/again_trained\n" in told
 
 
 def test_it_detects_and_exports_as_any_other(pruned, tmp_path):
