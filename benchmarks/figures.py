@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.engines import PYTORCH
+from deployment.weights_file import measured_by
 from detection.suppression import Detections, DetectionSettings
 from utils.files import atomic_path
 from utils.tables import Row
@@ -16,10 +17,9 @@ COLOURS = {"teacher": "tab:gray", "student": "tab:blue"}
 
 
 def plot_comparison(rows: list[Row], precision: dict[str, list[Row]], path: Path) -> None:
-    """rows: of comparison.compare; precision: {role: what is known of its AP, a row for each protocol}."""
-    protocols = [{row["protocol"] for row in known} for known in precision.values()]
-    common = set.intersection(*protocols)  # AP of two protocols cannot be compared
-    known = {role: next(row for row in rows if row["protocol"] == min(common)) for role, rows in precision.items()
+    """rows: of comparison.compare; precision: {role: what is known of its AP, of weights_file.known_precision}."""
+    common = set.intersection(*({measured_by(row) for row in known} for known in precision.values()))
+    known = {role: next(row for row in rows if measured_by(row) == min(common)) for role, rows in precision.items()
              } if common else {}
     figure = Figure(figsize=(13 if known else 8, 4.8), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, 2 if known else 1))
@@ -62,9 +62,10 @@ def plot_precision(axes: Axes, rows: list[Row], precision: dict[str, Row]) -> No
         highest = max(precision[row["role"]][subset] for subset in SUBSETS)
         axes.annotate(f"{row['role']} ({row['model']})", (row["ms"], highest), (0, 10), textcoords="offset points",
                       ha="center")
-    protocol = precision[rows[0]["role"]]["protocol"]
+    measured = precision[rows[0]["role"]]
     axes.set(xlabel=f"milliseconds for one picture of {rows[0]['width']}x{rows[0]['height']}, PyTorch", ylabel="AP",
-             title=f"AP, protocol {protocol}, against latency", ylim=(0, 1), xlim=(0, 1.2 * max(milliseconds)))
+             title=f"AP on {measured['dataset']}, protocol {measured['protocol']}, against latency",
+             ylim=(0, 1), xlim=(0, 1.2 * max(milliseconds)))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
 

@@ -50,28 +50,35 @@ def deployment_state(network: nn.Module, parameter_count: int, precision: list[R
 
 
 def known_precision(checkpoint: Path, table: Path | None) -> list[Row]:
-    """The AP of a checkpoint by protocol: what it says itself, else its rows in a table.json of test_widerface.py.
+    """The AP of a checkpoint: what it says itself, and what a table.json of test_widerface.py has beyond that.
 
     The detections beside the table tell which file they were made with, so that no row of another file of the same
     name is taken. UserError where the table cannot be read.
     """
-    told = read_checkpoint(checkpoint).get("average_precision")
     try:
-        if told or table is None:
-            return [_row_of(row) for row in told or []]
+        told = [_row_of(row) for row in read_checkpoint(checkpoint).get("average_precision") or []]
     except (KeyError, TypeError) as error:
         raise UserError(f"{checkpoint} holds an AP that is no table ({reason(error)}): export it again") from None
+    if table is None:
+        return told
     try:
         # A pipe would be waited for.
         rows = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else None
         made_by = fingerprint(checkpoint)
-        return [
+        measured = [
             _row_of(row) for row in rows
             if "easy" in row and _checkpoint_of(table.parent / f"{row['model']}_{row['protocol']}") == made_by
         ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{table} is no table.json of test_widerface.py ({reason(error)}): give its path with --table, "
                         "or move it away") from None
+    known = {measured_by(row) for row in told}
+    return told + [row for row in measured if measured_by(row) not in known]
+
+
+def measured_by(row: Row) -> tuple[str, ...]:
+    """What two AP must have in common to be compared: the pictures and the protocol."""
+    return tuple(row.get(column, "") for column in ("dataset", "pictures", "protocol"))
 
 
 def _row_of(row: Row) -> Row:

@@ -7,10 +7,12 @@ import torch
 import export
 import test_widerface
 from data.config import MEAN_BGR
-from deployment.weights_file import known_precision
+from deployment.weights_file import PRECISION_COLUMNS, known_precision
+from detection.text_files import DetectionFolder
 from layers.anchors import STRIDES
 from models import load_model
 from tests.helpers import call, save_checkpoint, trained_network
+from utils.files import fingerprint
 
 
 def test_the_weights_load_without_running_code_and_say_what_they_are(package, student):
@@ -38,3 +40,14 @@ def test_the_ap_comes_from_the_table_of_this_very_checkpoint(tmp_path, student_c
     changed.heads.logits[0].bias.data += 0.5
     assert known_precision(save_checkpoint(tmp_path / student_checkpoint.name, changed), table) == []
     assert known_precision(tmp_path / "out/featherface_v2_deployment.pth", None) == [told]
+
+
+def test_a_table_adds_to_the_ap_that_weights_tell_of_themselves(tmp_path):
+    row = {column: "x" for column in PRECISION_COLUMNS} | {"easy": 0.5, "medium": 0.4, "hard": 0.3}
+    checkpoint, table = tmp_path / "m.pth", tmp_path / "table.json"
+    torch.save({"model": {}, "average_precision": [row]}, checkpoint)
+    again, elsewhere = row | {"easy": 0.1}, row | {"dataset": "mine/val"}
+    table.write_text(json.dumps([one | {"model": "m"} for one in (again, elsewhere)]))
+    DetectionFolder(tmp_path / "m_x", [], {"checkpoint": fingerprint(checkpoint)})
+    assert known_precision(checkpoint, table) == [row, elsewhere]
+    assert known_precision(checkpoint, None) == [row]
