@@ -85,12 +85,12 @@ LARGEST_ARCHIVE = 4 << 30
 LARGEST_LABELS = 256 << 20
 
 
-def training_set_help(path: Path) -> str:
-    """What to tell where `path` should be a label.txt to train on and is no file."""
+def training_set_help(path: Path) -> list[str]:
+    """Lines to tell where `path` should be a label.txt to train on and is no file."""
     if os.path.isdir(path):  # unlike that of pathlib it takes names of any length
-        return (f"{path} is a folder: give the label.txt in it; what is labelled for YOLO, Pascal VOC or COCO gets one "
-                f"by {CONVERTER} {path} --output my_faces")
-    return f"no training set at {path}\n{FOLDER_HELP}"
+        return [f"{path} is a folder: give the label.txt in it; what is labelled for YOLO, Pascal VOC or COCO gets one "
+                f"by {CONVERTER} {path} --output my_faces"]
+    return [f"no training set at {path}", *FOLDER_HELP.splitlines()]
 
 
 def download(url: str, expected_sha256: str, path: Path) -> None:

@@ -30,7 +30,7 @@ from detection.inference import scale_picture
 from detection.sources import Source, absolute, find_sources
 from detection.suppression import Detections
 from utils.distributed import choose_device
-from utils.errors import UserError, is_out_of_memory
+from utils.errors import UserError, is_out_of_memory, tell
 from utils.files import check_folder_is_writable
 
 WINDOW = "faces (q stops)"
@@ -65,7 +65,7 @@ def survey(options: Namespace) -> int:
     for remark in run.remarks():
         print(f"note: {remark}")
     for complaint in run.complaints:
-        print(f"warning: {complaint}", file=sys.stderr)
+        tell(f"warning: {complaint}")
     return 1 if run.complaints else 0
 
 

@@ -18,7 +18,7 @@ def check_files(options: Namespace) -> None:
     missing = []
     for path in options.training_dataset:
         if not isfile(path):
-            missing.append(training_set_help(path))
+            missing += training_set_help(path)
     if options.teacher_model != "none" and not isfile(options.teacher_model):
         missing.append(f"no teacher at {options.teacher_model}: put the published FeatherNetB_se.pth there "
                        "(https://github.com/dohun-mat/FeatherFace), train one with --model v1 --teacher_model none "
@@ -28,7 +28,7 @@ def check_files(options: Namespace) -> None:
     if options.init_backbone == "imagenet" and not isfile(IMAGENET_BACKBONE):
         missing.append(f"no ImageNet backbone at {IMAGENET_BACKBONE}: put it there, or pass --init_backbone none")
     if missing:
-        raise UserError("\n".join(missing))
+        raise UserError(*missing)
     if options.tensorboard:
         import_tensorboard()
     check_for_earlier_run(options.save_folder, options.resume_net)

@@ -77,7 +77,7 @@ class ArgumentParser(argparse.ArgumentParser):
         return f": give {meant[0]} without a flag" if meant[0] in places else f": did you mean --{meant[0]}?"
 
     def error(self, message: str):
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {as_line(message)} (see {self.prog} --help)\n")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -15,7 +15,7 @@ OUT_OF_MEMORY = re.compile("out of memory|insufficient memory|allocate memory|ba
 
 
 class UserError(Exception):
-    """A mistake in the input, told in one line: what is wrong, where, and what to do."""
+    """A mistake in the input, told in one line: what is wrong, where, and what to do. More arguments are more lines."""
 
 
 def stop_quietly() -> None:
@@ -51,7 +51,8 @@ def exit_code(main: Callable[[], int | None]) -> int | None:
         sys.stdout.flush()
         return code
     except UserError as error:
-        tell(f"error: {error}")
+        for line in f"error: {error.args[0]}", *error.args[1:]:
+            tell(line)
     except KeyboardInterrupt as error:
         tell(str(error) or "stopped")
         return STOPPED
@@ -66,14 +67,14 @@ def exit_code(main: Callable[[], int | None]) -> int | None:
 
 
 def tell(line: str) -> None:
-    """Print a line on stderr that stands by itself: a progress bar that was interrupted is ended first."""
+    """Print one line on stderr that stands by itself: a progress bar that was interrupted is ended first."""
     if "tqdm" in sys.modules:
         from tqdm import tqdm
 
         for bar in list(getattr(tqdm, "_instances", ())):  # else it ends when Python forgets it, after this line
             bar.close()
-    # What is in the names of files and in what libraries say is not to steer the terminal.
-    line = "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in line)
+    # What is in the names of files and in what libraries say is neither to steer the terminal nor to begin a line.
+    line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
     print(line, file=sys.stderr, flush=True)
 
 

@@ -145,6 +145,8 @@ def test_a_name_in_any_encoding_has_one_that_libraries_take(tmp_path):
 @pytest.mark.parametrize(("error", "code", "line"), [
     (UserError("no x"), 2, "error: no x\n"),
     (UserError("no \x1b[31m\rcaf\udce9"), 2, "error: no \\x1b[31m\\rcaf\\udce9\n"),
+    (UserError("no a\nb"), 2, "error: no a\\nb\n"),
+    (UserError("no a", " b"), 2, "error: no a\n b\n"),
     (PermissionError(errno.EACCES, "Permission denied", "a/b"), 2, "error: Permission denied: a/b\n"),
     (BrokenPipeError(errno.EPIPE, "Broken pipe"), 2, "error: Broken pipe\n"),
     (KeyboardInterrupt(), 130, "stopped\n"),

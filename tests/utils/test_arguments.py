@@ -52,3 +52,9 @@ def test_numbers_have_bounds(capsys, text):
     with pytest.raises(SystemExit):
         made.parse_args(["--share", text])
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_mistake_is_one_line_whatever_is_in_it(capsys):
+    with pytest.raises(SystemExit):
+        parser().error("a\nb")
+    assert capsys.readouterr().err == "error: a\\nb (see x.py --help)\n"
