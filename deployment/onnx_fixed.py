@@ -2,7 +2,9 @@
 importer knows. deployment/onnx_layout.py has what ONNX Runtime gains from; here it would only be in the way of others.
 """
 
+import numpy as np
 import torch
+from onnx import ModelProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from data.config import MEAN_BGR
@@ -41,3 +43,23 @@ class ZeroPad(torch.autograd.Function):
     def symbolic(graph, images, right: int, below: int):
         # Of every axis what comes before it, then what comes behind it.
         return graph.op("Pad", images, graph.op("Constant", value_t=torch.tensor([0, 0, 0, 0, 0, 0, below, right])))
+
+
+def split_by_slices(graph: ModelProto) -> None:
+    """Replace each Split, in place, by a Slice for each part: onnx2tf makes of a Split what LiteRT does not run."""
+    constants = {node.output[0]: node for node in graph.graph.node if node.op_type == "Constant"}
+    nodes = list(graph.graph.node)
+    for node in [node for node in nodes if node.op_type == "Split"]:
+        values, sizes = node.input
+        ends = numpy_helper.to_array(constants[sizes].attribute[0].t).cumsum()
+        [axis] = [attribute.i for attribute in node.attribute if attribute.name == "axis"]
+        slices = []
+        for start, end, part in zip([0, *ends], ends, node.output):
+            names = {f"{part}/start": start, f"{part}/end": end, f"{part}/axis": axis}
+            graph.graph.initializer.extend(numpy_helper.from_array(np.int64([at]), name) for name, at in names.items())
+            slices.append(helper.make_node("Slice", [values, *names], [part], name=part))
+        place = nodes.index(node)
+        nodes[place : place + 1] = slices
+        nodes.remove(constants[sizes])
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.config import MEAN_BGR
-from deployment.onnx_fixed import FixedDetector
+from deployment.onnx_fixed import FixedDetector, split_by_slices
 from deployment.onnx_layout import BlockedDetector
 from detection.face_detector import Candidates, FaceDetector
 from detection.onnx_detector import OnnxDetector, open_session, run_session
@@ -61,7 +61,9 @@ def export_fixed_graph(detector: FaceDetector, width: int, height: int) -> Model
 
     For importers that know no shape but numbers, and for compilers that want to.
     """
-    return _trace(FixedDetector(detector.cpu(), width, height), torch.zeros(1, 3, height, width), {})
+    graph = _trace(FixedDetector(detector.cpu(), width, height), torch.zeros(1, 3, height, width), {})
+    split_by_slices(graph)
+    return graph
 
 
 def _trace(module: nn.Module, example: Tensor, dynamic: dict[str, dict[int, str]]) -> ModelProto:

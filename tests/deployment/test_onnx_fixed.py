@@ -17,7 +17,7 @@ SIZES = [(96, 64), (131, 70), (64, 64)]
 
 #: What a graph of V2 consists of; Pad is there where a side is no multiple of the largest stride.
 PLAIN_NODES = {"Add", "Cast", "Clip", "Concat", "Constant", "Conv", "Exp", "Identity", "LeakyRelu", "MaxPool", "Mul",
-               "Pad", "Reciprocal", "Relu", "Reshape", "Resize", "Split", "Sub", "Transpose"}
+               "Pad", "Reciprocal", "Relu", "Reshape", "Resize", "Slice", "Sub", "Transpose"}
 
 
 @pytest.fixture(scope="module", params=SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
