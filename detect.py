@@ -14,8 +14,8 @@ printed. Coordinates are pixels of the upright picture: EXIF rotation is applied
 Drawn copies keep their places below the folder that holds all SOURCEs. A video keeps its size (an odd side loses its
 last pixel) and its frame rate, but not its sound; a kind OpenCV cannot write becomes an .mp4. Metadata is not copied:
 what --blur hides does not survive in a thumbnail. Only faces that are found are blurred, in each frame by itself: a
-lower threshold misses fewer, and look at the result before you publish it. Transparency, and bits beyond 8 a channel,
-are lost; the end of a run says of how many pictures.
+lower threshold misses fewer, and look at the result before you publish it. Transparency stays in PNG, TIFF and WebP;
+elsewhere it is lost, and so are bits beyond 8 a channel: the end of a run says of how many pictures.
 
 --crop writes PNGs, numbered best first, NAME_0.png, NAME_1.png, of a video NAME_FRAME_0.png: the box alone, and the
 face turned and scaled so that its eyes, nose and mouth lie where face recognisers such as ArcFace expect them.

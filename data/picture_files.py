@@ -27,6 +27,11 @@ PICTURE_SUFFIXES = {
 #: Bytes of decoded pixels from which on it is asked whether they fit into memory: the system ends what takes too much.
 LARGE_PICTURE = 1 << 28
 
+#: Formats that OpenCV writes with transparency, by their suffixes.
+WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
+OPAQUE = 255
+TRANSPARENCY = "transparency"
+
 #: EXIF orientations: the one that changes nothing, and those that swap height and width.
 AS_STORED, SIDEWAYS = 1, range(5, 9)
 
@@ -104,6 +109,18 @@ def to_bgr(picture: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
 
 
+def read_alpha(path: str | Path) -> np.ndarray | None:
+    """How opaque the pixels of a picture file are, uint8 [H, W], upright; None where all are, or it does not say."""
+    try:
+        with Image.open(path) as picture:
+            if "A" not in picture.getbands() and "transparency" not in picture.info:
+                return None
+            alpha = np.array(ImageOps.exif_transpose(picture).convert("RGBA").getchannel("A"))
+    except Exception:  # Pillow raises a different type for each kind of broken file
+        return None
+    return alpha if (alpha < OPAQUE).any() else None
+
+
 def lost_in_colour(path: str | Path) -> list[str]:
     """What a file has beyond the 8-bit BGR that it is read as, in words: transparency, more bits. Never of a JPEG."""
     data = read_bytes(path)
@@ -116,7 +133,7 @@ def lost_in_colour(path: str | Path) -> list[str]:
     if pixels is None:
         return []
     is_clear = pixels.ndim == 3 and pixels.shape[2] == 4 and (pixels[..., 3] < full_value(pixels.dtype)).any()
-    return ["transparency"] * bool(is_clear) + ["bits beyond 8 a channel"] * (pixels.dtype != np.uint8)
+    return [TRANSPARENCY] * bool(is_clear) + ["bits beyond 8 a channel"] * (pixels.dtype != np.uint8)
 
 
 def full_value(kind: np.dtype) -> float:
@@ -174,9 +191,10 @@ def upright_bytes(path: str | Path) -> bytes | None:
 
 
 def encode_picture(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes | None:
-    """The bytes of a uint8 [H, W, 3] BGR picture in the format a suffix names; None where that cannot hold it.
+    """The bytes of a uint8 BGR picture [H, W, 3] in the format a suffix names; None where that cannot hold it.
 
-    JPEG ends at 65,500 pixels a side, WebP at 16,383, .pgm has no colours, and .xyz is no format. options: OpenCV's.
+    A fourth channel, how opaque pixels are, is kept by the formats of WITH_ALPHA. JPEG ends at 65,500 pixels a side,
+    WebP at 16,383, .pgm has no colours, and .xyz is no format. options: OpenCV's.
     """
     if not suffix.isascii():  # OpenCV ends the process at a name that is not UTF-8
         return None

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.picture_files import write_picture
+from data.picture_files import OPAQUE, write_picture
 from data.targets import FACE, Targets
 from detection.suppression import Detections
 
@@ -81,6 +81,11 @@ def blur_faces(picture: np.ndarray, detections: Detections) -> np.ndarray:
         coarse = cv2.resize(region, cells, interpolation=cv2.INTER_AREA)
         blurred[y1:y2, x1:x2] = cv2.resize(coarse, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
     return blurred
+
+
+def opaque_where_drawn(alpha: np.ndarray, drawn: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """The opacity of a picture, uint8 [H, W], for a drawn copy of it: what was drawn is seen."""
+    return np.where((drawn != picture).any(axis=2), np.uint8(OPAQUE), alpha)
 
 
 def draw_targets(images: np.ndarray, targets: Targets, side: int) -> list[np.ndarray]:

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data.picture_files import lost_in_colour
+from data.picture_files import TRANSPARENCY, WITH_ALPHA, lost_in_colour, read_alpha
 from detection.crops import check_no_source_is_below, write_faces
-from detection.drawing import blur_faces, draw_detections
+from detection.drawing import blur_faces, draw_detections, opaque_where_drawn
 from detection.face_records import FaceRecord, RecordFiles, record_files, records_of
 from detection.finder import FaceFinder
 from detection.frames import (
@@ -117,6 +117,7 @@ class Survey:
         done = 0
         with ExitStack() as stack:
             write = self.start_copy(source, frames, stack)
+            alpha = self.alpha_of_copy(source, frames) if write else None
             bar = tqdm(frames.images, str(source), frames.count, leave=False, unit="frame",
                        disable=not source.is_video or None)
             try:
@@ -124,7 +125,7 @@ class Survey:
                     detections = self.find(image)
                     found = records_of(source.text, done if source.is_video else None, detections)
                     records.write(found)
-                    self.draw(image, detections, write, is_still=not source.is_video)
+                    self.draw(image, detections, write, alpha, is_still=not source.is_video)
                     if self.options.crop:
                         self.cut_out(source, done if source.is_video else None, image, detections)
                     if self.is_printing:
@@ -140,7 +141,8 @@ class Survey:
         self.counts["frame" if source.is_video else "picture"] += done
         if write and not source.is_video:
             for quality in lost_in_colour(source.place):
-                self.lost.setdefault(quality, []).append(source)
+                if alpha is None or quality != TRANSPARENCY:
+                    self.lost.setdefault(quality, []).append(source)
         if not self.is_stopped and frames.count and done < COMPLETE * frames.count:
             self.complaints.append(f"{source} is damaged: {done} of its {frames.count} frames could be read")
 
@@ -154,19 +156,34 @@ class Survey:
             self.complaints.append(str(error))
             return None
 
+    def alpha_of_copy(self, source: Source, frames: Frames) -> np.ndarray | None:
+        """How opaque the drawn copy of a picture is to be, uint8 [H, W]; None where it is opaque, or can be nothing
+        else.
+        """
+        if source.is_video or self.copies[source].suffix.lower() not in WITH_ALPHA:
+            return None
+        alpha = read_alpha(source.place)
+        return alpha if alpha is not None and alpha.shape[::-1] == frames.size else None
+
     def draw(
-        self, image: np.ndarray, detections: Detections, write: Callable[[np.ndarray], None] | None, is_still: bool
+        self, image: np.ndarray, detections: Detections, write: Callable[[np.ndarray], None] | None,
+        alpha: np.ndarray | None, is_still: bool,
     ) -> None:
-        """Draw or blur the faces of a frame for the file and the window, where these are asked for."""
+        """Draw or blur the faces of a frame for the file and the window, where these are asked for.
+
+        alpha: how opaque the file is to be, uint8 [H, W]. What is blurred gets no more visible than it was.
+        """
         if not (write or self.options.show):
             return
         if self.options.blur:
             drawn = blur_faces(image, detections)
         else:
             drawn = draw_detections(image, detections, self.options.confidence_threshold)
+            if alpha is not None:
+                alpha = opaque_where_drawn(alpha, drawn, image)
         if write:
             try:
-                write(drawn)
+                write(drawn if alpha is None else np.dstack([drawn, alpha]))
             except UndrawableError as error:
                 self.complaints.append(str(error))
         if self.options.show:

@@ -416,8 +416,8 @@ def test_what_a_drawn_copy_loses_is_said(capsys, tmp_path):
     deep = read_picture(path).astype(np.uint16) * 257
     (tmp_path / "b.png").write_bytes(cv2.imencode(".png", deep)[1].tobytes())
     clear = np.dstack([read_picture(path), np.full((120, 160), 128, np.uint8)])
-    for name in ("c.png", "d.png"):
-        (tmp_path / name).write_bytes(cv2.imencode(".png", clear)[1].tobytes())
+    for suffix, name in ((".jp2", "c.jp2"), (".jp2", "d.jp2"), (".png", "f.png")):
+        (tmp_path / name).write_bytes(cv2.imencode(suffix, clear)[1].tobytes())
     opaque = np.dstack([read_picture(path), np.full((120, 160), 255, np.uint8)])
     (tmp_path / "e.png").write_bytes(cv2.imencode(".png", opaque)[1].tobytes())
     assert run(tmp_path, "--json", tmp_path / "f.json") == 0
@@ -426,8 +426,29 @@ def test_what_a_drawn_copy_loses_is_said(capsys, tmp_path):
     folder = tmp_path.as_posix()
     assert capsys.readouterr().out.splitlines()[1:] == [
         f"note: drawn copies are 8-bit BGR: 1 picture lost bits beyond 8 a channel, such as {folder}/b.png",
-        f"note: drawn copies are 8-bit BGR: 2 pictures lost transparency, such as {folder}/c.png",
+        f"note: drawn copies are 8-bit BGR: 2 pictures lost transparency, such as {folder}/c.jp2",
     ]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_drawn_copy_is_as_transparent_as_its_source(capsys, tmp_path, suffix, kind):
+    """But where something is drawn; a blurred face that was hidden stays so."""
+    if kind == np.uint16 and suffix == ".webp":
+        pytest.skip("WebP has 8 bits")
+    alpha = np.tile(np.linspace(0, 255, 160).astype(np.uint8), (120, 1))
+    clear = np.dstack([red_picture(120, 160, BOX), alpha]).astype(kind) * (257 if kind == np.uint16 else 1)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(cv2.imencode(suffix, clear)[1].tobytes())
+    assert run(path, "--save", tmp_path / "drawn") == run(path, "--save", tmp_path / "blurred", "--blur") == 0
+    told = capsys.readouterr().out
+    assert "transparency" not in told and ("bits beyond" in told) == (kind == np.uint16)
+    drawn, blurred = (cv2.imread(str(tmp_path / folder / path.name), cv2.IMREAD_UNCHANGED)
+                      for folder in ("drawn", "blurred"))
+    np.testing.assert_array_equal(blurred[..., 3], alpha)
+    is_drawn = (drawn[..., :3] != red_picture(120, 160, BOX)).any(axis=2) & (alpha > 0)  # what is not seen, may be lost
+    assert is_drawn.sum() > 100
+    np.testing.assert_array_equal(drawn[..., 3], np.where(is_drawn, 255, alpha))
 
 
 def test_a_large_photograph(tmp_path):
