@@ -3,10 +3,14 @@ rem Distils FeatherFace V1 into V2 on .\data\widerface:   train_v2.bat [flags of
 rem The same in small, on a drawn demo set:               train_v2.bat --demo
 rem A flag given on the command line overrides the one below.
 setlocal
-cd /d "%~dp0"
+cd /d "%~dp0" || exit /b 2
 
 if defined VIRTUAL_ENV goto install
 if defined CONDA_PREFIX goto install
+python -c "import sys; sys.exit(sys.version_info < (3, 10))" 2> nul && goto venv
+echo error: Python 3.10 or newer is needed as python; install it and run this again 1>&2
+exit /b 2
+:venv
 if not exist .venv\Scripts\activate.bat python -m venv .venv || exit /b 2
 call .venv\Scripts\activate.bat || exit /b 2
 :install
@@ -17,7 +21,7 @@ python -m pip install --quiet --disable-pip-version-check -r requirements.txt ||
 :start
 
 if not "%~1"=="--demo" goto train
-python demo.py
+python demo.py %2 %3 %4 %5 %6 %7 %8 %9
 exit /b %ERRORLEVEL%
 
 :train

@@ -70,4 +70,20 @@ def test_the_shell_launcher_hands_a_run_that_goes_on_its_words_alone(tmp_path, w
 def test_the_demo_is_that_of_demo_py(script):
     text = text_of(script)
     assert re.search(r'^if .*"--demo"', text, re.MULTILINE)
-    assert re.search(r"^\s*(exec )?python demo\.py", text, re.MULTILINE)
+    assert re.search(r"^\s*(exec )?python demo\.py ", text, re.MULTILINE)  # and what else is given, to be told of
+
+
+def test_the_batch_file_jumps_to_labels_that_are_there_and_ends_with_the_code_of_what_it_ran():
+    lines = text_of("train_v2.bat").splitlines()
+    jumps = {name for line in lines for name in re.findall(r"\bgoto (\w+)", line)}
+    assert jumps == {line[1:] for line in lines if line.startswith(":")}
+    for number, line in enumerate(lines):
+        if line.startswith("python ") and "train_v2.py ^" not in line and " && goto " not in line:
+            assert "|| exit /b 2" in line or lines[number + 1] == "exit /b %ERRORLEVEL%"
+    assert "    %*\nexit /b %ERRORLEVEL%\n" in text_of("train_v2.bat")
+
+
+def test_the_batch_file_is_checked_out_with_the_line_ends_of_windows():
+    """Without them cmd.exe misses labels."""
+    rules = (ROOT / ".gitattributes").read_text(encoding="utf-8").splitlines()
+    assert "*.bat text eol=crlf" in rules
