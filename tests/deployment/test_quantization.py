@@ -6,10 +6,11 @@ import onnx
 import pytest
 from torch import nn
 
-from deployment.quantization import float_convolutions
+from data.picture_files import write_picture
+from deployment.quantization import float_convolutions, quantize
 from detection.onnx_detector import OnnxDetector
 from detection.validation import open_validation_set, predict
-from tests.helpers import CPU, noise
+from tests.helpers import CPU, noise, picture_of_noise
 from widerface_evaluate.average_precision import evaluate
 from widerface_evaluate.wider_files import load_ground_truth
 
@@ -28,6 +29,15 @@ def test_eight_bits_run_and_say_what_they_cost(package, student, validation_set)
                 for subset, value in json.loads(quantized.metadata[name]).items()}
         assert told == pytest.approx(expected, abs=1e-6, nan_ok=True)
     assert (quantized.name, quantized.metadata["calibration_pictures"]) == ("v2", "2")
+
+
+def test_pictures_of_any_size_set_the_ranges_and_nothing_is_printed(package, tmp_path, capsys):
+    paths = [tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"]
+    for path, size in zip(paths, ((40, 90), (90, 40))):
+        write_picture(path, picture_of_noise(*size))
+    assert quantize(package / "featherface_v2_deployment.onnx", tmp_path / "int8.onnx", paths) == 2
+    assert capsys.readouterr().out == ""
+    assert OnnxDetector(tmp_path / "int8.onnx")(noise(1, 33, 65)).boxes.isfinite().all()
 
 
 def test_first_depthwise_and_last_convolutions_stay_float(package, student):
