@@ -115,12 +115,18 @@ def _tools(package: Package) -> str:
          "float32 again"),
         ("MNN", "3.6.1", fixed, "`mnnconvert -f ONNX --modelFile before.onnx --MNNModel after.mnn --bizCode any`"),
         ("ncnn", "20261020", fixed, "`pnnx before.onnx fp16=0`; without fp16=0 boxes move by pixels"),
-        ("TensorRT, Core ML, LiteRT", "not tried", fixed, "float32, fixed shapes, and nothing but "
-         "convolution, activation, pooling, resizing and arithmetic"),
+        ("LiteRT", "2.3.0", fixed, "`onnx2tf -i before.onnx` (1.29.24), which makes .tflite files; the input is then "
+         "[1, height, width, 3]. In the one of float16 boxes move by a tenth of a pixel"),
+        ("tract", "0.23.9", fixed, "`tract.onnx().load(\"before.onnx\").into_model().into_runnable()`"),
+        ("onnxslim", "0.1.98", "every graph without 8 bits", "`onnxslim before.onnx after.onnx`; not needed"),
+        ("Core ML", "coremltools 9.0", "no ONNX", "from PyTorch, not run: converted, `ct.convert(torch.jit.trace("
+         "FixedDetector(load_detector(...), 640, 480), picture), inputs=[ct.TensorType(\"images\", picture.shape)])`"),
+        ("TensorRT", "not tried, it needs a GPU", fixed, "float32, fixed shapes, and nothing but convolution, "
+         "activation, pooling, resizing and arithmetic"),
     ]
     return "\n".join([
         "## Which tool reads what", "",
-        "Tried with V2's graphs on an x86_64 CPU: faces, boxes and landmarks were those of ONNX Runtime.", "",
+        "Tried with V2's graphs on an x86_64 CPU: what ran gave the faces, boxes and landmarks of ONNX Runtime.", "",
         "| tool | version | reads | how |", "|---|---|---|---|", *("| " + " | ".join(row) + " |" for row in rows),
     ])
 
