@@ -2,15 +2,18 @@
 
 from torch import Tensor
 
+from layers.box_coder import decode_boxes
 from layers.distillation import (
     box_distillation,
     class_distillation,
+    face_probability,
     feature_distillation,
     landmark_distillation,
 )
 from layers.matcher import Assignment
 from layers.multibox_loss import multibox_loss
 from layers.outputs import FaceOutputs
+from utils.boxes import overlap
 
 #: The box loss counts twice, as in RetinaFace's PyTorch code and all that descends from it.
 TASK_WEIGHTS = {"box": 2.0, "code": 1.0, "class": 1.0, "landmark": 1.0}
@@ -47,11 +50,16 @@ class Criterion:
         Terms that are sums over anchors add up over the parts of a batch by themselves; the feature term is a
         mean and takes its share.
         """
-        losses = multibox_loss(outputs, assignment, anchors, normalizer)
+        outputs = outputs.in_float32()
+        boxes = decode_boxes(outputs.boxes, anchors)
+        fit = overlap(boxes, assignment.boxes)
+        losses = multibox_loss(outputs, fit, assignment, anchors, normalizer)
         if teacher is not None:
+            teacher = teacher.in_float32()
+            taught, confidence = decode_boxes(teacher.boxes, anchors), face_probability(teacher.logits)
             losses["kd_class"] = class_distillation(outputs.logits, teacher.logits, self.temperature, normalizer)
-            losses["kd_box"] = box_distillation(outputs, teacher, assignment, anchors, normalizer)
-            losses["kd_landmark"] = landmark_distillation(outputs, teacher, normalizer)
+            losses["kd_box"] = box_distillation(boxes, fit.giou, taught, confidence, assignment, normalizer)
+            losses["kd_landmark"] = landmark_distillation(outputs.landmarks, teacher.landmarks, confidence, normalizer)
             losses["feature"] = share * feature_distillation(projected, teacher.features)
         return losses
 

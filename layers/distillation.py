@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from layers.box_coder import decode_boxes
 from layers.matcher import Assignment
 from layers.multibox_loss import masked_sum
-from layers.outputs import FaceOutputs
-from utils.boxes import generalized_iou
+from utils.boxes import overlap
 
 #: The teacher's face probability from which its boxes and its landmarks teach.
 BOX_CONFIDENCE = 0.5
@@ -37,31 +35,28 @@ def class_distillation(student: Tensor, teacher: Tensor, temperature: float, nor
 
 
 def box_distillation(
-    student: FaceOutputs, teacher: FaceOutputs, assignment: Assignment, anchors: Tensor, normalizer: Tensor
+    student: Tensor, student_giou: Tensor, teacher: Tensor, confidence: Tensor, assignment: Assignment,
+    normalizer: Tensor,
 ) -> Tensor:
-    """1 - GIoU between the decoded boxes, weighed by the teacher's face probability, a scalar.
+    """1 - GIoU between the decoded boxes [B, A, 4] xyxy, weighed by the teacher's face probability, a scalar.
 
+    confidence: that probability, student_giou: GIoU of the student's boxes with assignment.boxes, [B, A] each.
     Over positive anchors and those the teacher calls a face (> 0.5); where the truth is known, only while the
     teacher's box is nearer to it than the student's (Chen et al., NIPS 2017).
     """
-    student_boxes = decode_boxes(student.boxes.float(), anchors)
-    teacher_boxes = decode_boxes(teacher.boxes.float(), anchors)
-    confidence = face_probability(teacher.logits.float())
-    teacher_is_nearer = generalized_iou(teacher_boxes, assignment.boxes) > generalized_iou(
-        student_boxes.detach(), assignment.boxes
-    )
+    teacher_is_nearer = overlap(teacher, assignment.boxes).giou > student_giou
     taught = torch.where(assignment.positive, teacher_is_nearer, confidence > BOX_CONFIDENCE)
-    return masked_sum(1 - generalized_iou(student_boxes, teacher_boxes), confidence * taught) / normalizer
+    return masked_sum(1 - overlap(student, teacher).giou, confidence * taught) / normalizer
 
 
-def landmark_distillation(student: FaceOutputs, teacher: FaceOutputs, normalizer: Tensor) -> Tensor:
-    """Smooth L1 between the ten landmark offsets, their mean, where the teacher is sure of a face (> 0.7), a scalar.
+def landmark_distillation(student: Tensor, teacher: Tensor, confidence: Tensor, normalizer: Tensor) -> Tensor:
+    """Smooth L1 between the landmark offsets [B, A, 10], their mean, where the teacher is sure of a face, a scalar.
 
-    It teaches landmarks on faces whose labels have none.
+    Sure is a face probability `confidence` [B, A] > 0.7. It teaches landmarks on faces whose labels have none.
     """
-    sure = face_probability(teacher.logits.float()) > LANDMARK_CONFIDENCE
-    difference = functional.smooth_l1_loss(student.landmarks.float(), teacher.landmarks.float(), reduction="none")
-    return masked_sum(difference.mean(dim=-1), sure.float()) / normalizer
+    sure = (confidence > LANDMARK_CONFIDENCE).float()
+    difference = functional.smooth_l1_loss(student, teacher, reduction="none")
+    return masked_sum(difference.mean(dim=-1), sure) / normalizer
 
 
 def feature_distillation(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Tensor:

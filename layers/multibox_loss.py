@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from layers.box_coder import decode_boxes, encode_boxes, encode_landmarks
+from layers.box_coder import encode_boxes, encode_landmarks
 from layers.matcher import Assignment
 from layers.outputs import FaceOutputs
-from utils.boxes import center_to_corner, generalized_iou, matching_iou
+from utils.boxes import Overlap, center_to_corner
 
 #: Hard negatives per positive anchor (RetinaFace, Deng et al., CVPR 2020).
 NEGATIVES_PER_POSITIVE = 7
@@ -25,7 +25,7 @@ MISS_IOU, HIT_IOU = 0.2, 0.6
 
 
 def multibox_loss(
-    outputs: FaceOutputs, assignment: Assignment, anchors: Tensor, normalizer: Tensor
+    outputs: FaceOutputs, fit: Overlap, assignment: Assignment, anchors: Tensor, normalizer: Tensor
 ) -> dict[str, Tensor]:
     """Named scalar losses: box (1 - GIoU), code (smooth L1 of the box code, mean of four offsets), class (cross-entropy
     against class_targets), landmark (smooth L1, mean of ten offsets).
@@ -33,27 +33,26 @@ def multibox_loss(
     The code term is for small faces: a box of 7 px needs a size offset of -4 from an anchor of 16 px, to which GIoU's
     gradient drives the heads too slowly.
 
-    outputs of B pictures with A anchors; anchors [A, 4] cxcywh in pixels; normalizer a positive scalar tensor.
-    Computed in float32.
+    outputs, in float32, of B pictures with A anchors; fit: of their decoded boxes to assignment.boxes, [B, A];
+    anchors [A, 4] cxcywh in pixels; normalizer a positive scalar tensor.
     """
     weights = assignment.weights
-    predicted = decode_boxes(outputs.boxes.float(), anchors)
-    box = 1 - generalized_iou(predicted, assignment.boxes)
+    box = 1 - fit.giou
 
     # The logarithm of a box turned inside out, as rows without a face may hold, would make all gradients NaN.
     boxes = torch.where(assignment.positive[..., None], assignment.boxes, center_to_corner(anchors))
     code = functional.smooth_l1_loss(
-        outputs.boxes.float(), encode_boxes(boxes, anchors), reduction="none"
+        outputs.boxes, encode_boxes(boxes, anchors), reduction="none"
     ).mean(dim=-1)
 
-    background, face = outputs.logits.float().unbind(dim=-1)
+    background, face = outputs.logits.unbind(dim=-1)
     cross_entropy = functional.binary_cross_entropy_with_logits(
-        face - background, class_targets(predicted, assignment), reduction="none"
+        face - background, class_targets(fit.iou, assignment), reduction="none"
     )
     class_weights = weights + hard_negatives(cross_entropy.detach(), assignment)
 
     landmark = functional.smooth_l1_loss(
-        outputs.landmarks.float(), encode_landmarks(assignment.landmarks, anchors), reduction="none"
+        outputs.landmarks, encode_landmarks(assignment.landmarks, anchors), reduction="none"
     ).mean(dim=-1)
 
     return {
@@ -65,13 +64,13 @@ def multibox_loss(
 
 
 @torch.no_grad()
-def class_targets(predicted: Tensor, assignment: Assignment) -> Tensor:
-    """float32 [B, A]: the face probability that each anchor should give, by its own box `predicted` [B, A, 4] xyxy.
+def class_targets(iou: Tensor, assignment: Assignment) -> Tensor:
+    """float32 [B, A]: the face probability that each anchor should give, by the `iou` [B, A] of its own box and face.
 
-    0 without a face; with one, 0 up to an IoU of 0.2 of box and face, 1 from 0.6 on, linear between. A target of 1 for
+    0 without a face; with one, 0 up to an IoU of 0.2, 1 from 0.6 on, linear between. A target of 1 for
     every positive anchor, however bad its box, scores faces that are seen and missed as high as those that are hit.
     """
-    quality = (matching_iou(predicted, assignment.boxes) - MISS_IOU) / (HIT_IOU - MISS_IOU)
+    quality = (iou - MISS_IOU) / (HIT_IOU - MISS_IOU)
     return torch.where(assignment.positive, quality.clamp(0, 1), 0.0)
 
 

@@ -12,3 +12,7 @@ class FaceOutputs(NamedTuple):
     logits: Tensor  #: [B, A, 2], background and face, before softmax
     landmarks: Tensor  #: [B, A, 10], coded offsets of five points
     features: tuple[Tensor, ...]  #: P3, P4, P5 of the BiFPN, [B, C, H, W]: what feature distillation compares
+
+    def in_float32(self) -> "FaceOutputs":
+        """The same, what the heads gave in float32."""
+        return FaceOutputs(self.boxes.float(), self.logits.float(), self.landmarks.float(), self.features)

@@ -1,7 +1,16 @@
 """Box geometry in torch. Boxes are xyxy unless a name says otherwise; any unit, the same for both operands."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+
+class Overlap(NamedTuple):
+    """How far matching boxes agree, [...] each."""
+
+    iou: Tensor  #: intersection over union, 0..1; 0 where both areas are 0
+    giou: Tensor  #: generalised, (-1, 1]: Rezatofighi et al., CVPR 2019
 
 
 def center_to_corner(boxes: Tensor) -> Tensor:
@@ -32,15 +41,8 @@ def iou_matrix(a: Tensor, b: Tensor) -> Tensor:
     return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
-def matching_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of matching rows, [..., 4] each -> [...] in 0..1; 0 where both areas are 0."""
-    intersection = _rectangle(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
-    union = area(a) + area(b) - intersection
-    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
-
-
-def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
-    """GIoU of matching rows, [..., 4] each -> [...] in (-1, 1] (Rezatofighi et al., CVPR 2019).
+def overlap(a: Tensor, b: Tensor) -> Overlap:
+    """Of matching rows, [..., 4] each.
 
     Boxes turned inside out count as empty. Defined, with finite gradients, for empty boxes too.
     """
@@ -48,7 +50,8 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     intersection = _rectangle(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
     union = area(a) + area(b) - intersection
     hull = _rectangle(torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:]))
-    return intersection / (union + epsilon) - (hull - union) / (hull + epsilon)
+    iou = intersection / (union + epsilon)
+    return Overlap(iou, iou - (hull - union) / (hull + epsilon))
 
 
 def _rectangle(low: Tensor, high: Tensor) -> Tensor:

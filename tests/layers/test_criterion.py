@@ -36,3 +36,19 @@ def test_parts_of_a_batch_add_up_to_the_whole(anchors, assignment):
         losses = criterion(one, maps, taught, assignment.pictures(i, i + 1), anchors, normalizer, share=0.5)
         parts = parts + criterion.total(losses)
     torch.testing.assert_close(parts, whole)
+
+
+def test_outputs_in_bfloat16_cost_what_they_cost_in_float32(anchors, assignment):
+    """The losses are computed in float32 whatever the networks computed in."""
+    maps = (torch.randn(2, 3, 4, 4),)
+    rounded, exact = [], []
+    for seed in (1, 2):
+        boxes, logits, landmarks, _ = random_outputs(seed)
+        heads = [values.bfloat16() for values in (boxes, logits, landmarks)]
+        rounded.append(FaceOutputs(*heads, maps))
+        exact.append(FaceOutputs(*(values.float() for values in heads), maps))
+    criterion = Criterion(True, 0.7, 0.1, 4.0)
+    found, expected = (
+        criterion(outputs, maps, teacher, assignment, anchors, ONE) for outputs, teacher in (rounded, exact)
+    )
+    assert found == expected and all(value.dtype == torch.float32 for value in found.values())

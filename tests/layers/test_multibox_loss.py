@@ -15,8 +15,18 @@ from layers.multibox_loss import (
 )
 from layers.outputs import FaceOutputs
 from tests.helpers import random_outputs
+from utils.boxes import Overlap, overlap
 
 ONE = torch.tensor(1.0)
+
+
+def fit_of(outputs, assignment, anchors) -> Overlap:
+    """Of the decoded boxes to those of the faces."""
+    return overlap(decode_boxes(outputs.boxes, anchors), assignment.boxes)
+
+
+def losses_of(outputs, assignment, anchors, normalizer) -> dict[str, torch.Tensor]:
+    return multibox_loss(outputs, fit_of(outputs, assignment, anchors), assignment, anchors, normalizer)
 
 
 def test_right_outputs_cost_nothing(anchors, assignment):
@@ -24,15 +34,15 @@ def test_right_outputs_cost_nothing(anchors, assignment):
     outputs = FaceOutputs(
         encode_boxes(assignment.boxes, anchors), logits, encode_landmarks(assignment.landmarks, anchors), ()
     )
-    losses = multibox_loss(outputs, assignment, anchors, ONE)
+    losses = losses_of(outputs, assignment, anchors, ONE)
     assert max(float(value) for value in losses.values()) < 1e-4
 
 
 def test_the_sums_are_those_over_anchors(anchors, assignment):
     outputs = random_outputs(0)
-    losses = multibox_loss(outputs, assignment, anchors, torch.tensor(2.5))
+    losses = losses_of(outputs, assignment, anchors, torch.tensor(2.5))
     log_probabilities = torch.log_softmax(outputs.logits, dim=-1)
-    targets = class_targets(decode_boxes(outputs.boxes, anchors), assignment)[0, :3]
+    targets = class_targets(fit_of(outputs, assignment, anchors).iou, assignment)[0, :3]
     assert 0 < targets.min() < 1
     cross_entropies = -(targets * log_probabilities[0, :3, 1] + (1 - targets) * log_probabilities[0, :3, 0])
     faces = (cross_entropies * assignment.weights[0, :3]).sum()
@@ -56,16 +66,16 @@ def test_class_targets_say_how_well_a_box_hits(anchors, assignment):
     boxes = assignment.boxes.clone()
     widths = boxes[0, :6, 2] - boxes[0, :6, 0]
     boxes[0, :6, 2] = boxes[0, :6, 0] + shares * widths
-    targets = class_targets(boxes, positive)
+    targets = class_targets(overlap(boxes, assignment.boxes).iou, positive)
     torch.testing.assert_close(targets[0, :6], torch.tensor([0.0, 0.0, 0.25, 0.75, 1.0, 1.0]))
-    assert not class_targets(assignment.boxes, assignment)[~assignment.positive].any()
+    assert not class_targets(torch.ones_like(assignment.weights), assignment)[~assignment.positive].any()
 
 
 def test_boxes_inside_out_of_anchors_without_a_face_spoil_no_gradient(anchors, assignment):
     """Absent faces of a mixed batch may be such, and their numbers stand in rows that learn no face."""
     boxes = torch.where(assignment.positive[..., None], assignment.boxes, assignment.boxes.flip(-1))
     outputs = random_outputs(0, requires_grad=True)
-    sum(multibox_loss(outputs, assignment._replace(boxes=boxes), anchors, ONE).values()).backward()
+    sum(losses_of(outputs, assignment._replace(boxes=boxes), anchors, ONE).values()).backward()
     assert outputs.boxes.grad.isfinite().all()
 
 
@@ -82,7 +92,7 @@ def test_no_positive_anchor_in_the_batch(anchors, assignment):
         weights=torch.zeros_like(assignment.weights), has_landmarks=torch.zeros_like(assignment.has_landmarks)
     )
     outputs = random_outputs(0, requires_grad=True)
-    losses = multibox_loss(outputs, empty, anchors, ONE)
+    losses = losses_of(outputs, empty, anchors, ONE)
     sum(losses.values()).backward()
     assert losses["box"] == losses["code"] == losses["landmark"] == 0 and losses["class"] > 0
     assert outputs.boxes.grad.isfinite().all() and outputs.logits.grad.isfinite().all()
@@ -94,12 +104,12 @@ def test_task_losses_against_finite_differences(anchors, assignment):
     fields = {"box": "boxes", "code": "boxes", "class": "logits", "landmark": "landmarks"}
     for name, field in fields.items():
         tensor = getattr(outputs, field)
-        gradient = torch.autograd.grad(multibox_loss(outputs, assignment, anchors, ONE)[name], tensor)[0]
+        gradient = torch.autograd.grad(losses_of(outputs, assignment, anchors, ONE)[name], tensor)[0]
         place = gradient.abs().flatten().argmax()
         step = 1e-2
         values = []
         for sign in (1, -1):
             moved = tensor.detach().clone()
             moved.view(-1)[place] += sign * step
-            values.append(multibox_loss(outputs._replace(**{field: moved}), assignment, anchors, ONE)[name].item())
+            values.append(losses_of(outputs._replace(**{field: moved}), assignment, anchors, ONE)[name].item())
         assert (values[0] - values[1]) / (2 * step) == pytest.approx(gradient.flatten()[place].item(), rel=2e-2)
