@@ -80,9 +80,8 @@ def hard_negatives(cross_entropy: Tensor, assignment: Assignment) -> Tensor:
     losses = torch.where(assignment.background, cross_entropy, -1.0)
     wanted = (assignment.positive.sum(dim=1, keepdim=True) * NEGATIVES_PER_POSITIVE).clamp(min=MINIMUM_NEGATIVES)
     order = losses.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    rank = torch.empty_like(order).scatter_(1, order, places)
-    return assignment.background & (rank < wanted)
+    is_hard = torch.arange(order.shape[1], device=order.device) < wanted  # in the order of their losses
+    return assignment.background & torch.empty_like(is_hard).scatter_(1, order, is_hard)
 
 
 def masked_sum(values: Tensor, weights: Tensor) -> Tensor:

@@ -87,6 +87,13 @@ def test_hard_negatives_never_include_ignored_anchors(assignment):
     assert chosen[0].sum() == 3 * NEGATIVES_PER_POSITIVE and chosen[1].sum() == MINIMUM_NEGATIVES
 
 
+def test_of_equal_losses_the_first_are_hard_negatives(assignment):
+    losses = torch.zeros_like(assignment.weights)
+    losses[1, 50:53] = 1.0
+    chosen = hard_negatives(losses, assignment)
+    assert chosen[1].nonzero().flatten().tolist() == [*range(MINIMUM_NEGATIVES - 3), 50, 51, 52]
+
+
 def test_no_positive_anchor_in_the_batch(anchors, assignment):
     empty = assignment._replace(
         weights=torch.zeros_like(assignment.weights), has_landmarks=torch.zeros_like(assignment.has_landmarks)
