@@ -76,7 +76,9 @@ def _trace(module: nn.Module, example: Tensor, dynamic: dict[str, dict[int, str]
             module, (example,), buffer, dynamo=False, opset_version=OPSET, input_names=["images"],
             output_names=list(OUTPUTS), dynamic_axes=dynamic,
         )
-    return onnx.load_from_string(buffer.getvalue())
+    graph = onnx.load_from_string(buffer.getvalue())
+    _pool_maxima(graph)
+    return graph
 
 
 def halve_weights(graph: ModelProto) -> ModelProto:
@@ -158,6 +160,16 @@ def _declare_sums(graph: ModelProto) -> None:
             graph.graph.value_info.extend(
                 helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in node.input
             )
+
+
+def _pool_maxima(graph: ModelProto) -> None:
+    """Take the maximum of a whole map by the node that reads it as ONNX Runtime keeps it, in blocks of channels."""
+    for node in graph.graph.node:
+        if node.op_type == "ReduceMax":
+            options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+            if options == {"axes": [2, 3], "keepdims": 1}:
+                node.op_type = "GlobalMaxPool"
+                del node.attribute[:]
 
 
 def _declare_outputs(graph: ModelProto, shapes: dict[str, list[str | int]]) -> None:

@@ -36,7 +36,8 @@ GATE_REDUCTION = 16
 class ChannelGate(nn.Module):
     """Scales each channel by a weight in 0..1 found from its mean and its maximum over the map.
 
-    CBAM, Woo et al., ECCV 2018.
+    CBAM, Woo et al., ECCV 2018. Cells that share a maximum share its gradient in equal parts; adaptive max pooling
+    would give it to one of them, and is slow on a GPU where it pools a whole map into one cell.
     """
 
     def __init__(self, channels: int):
@@ -45,7 +46,7 @@ class ChannelGate(nn.Module):
         self.expand = nn.Linear(channels // GATE_REDUCTION, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = self._weigh(F.adaptive_avg_pool2d(x, 1)) + self._weigh(F.adaptive_max_pool2d(x, 1))
+        weights = self._weigh(F.adaptive_avg_pool2d(x, 1)) + self._weigh(x.amax((2, 3), keepdim=True))
         return x * weights.sigmoid()[:, :, None, None]
 
     def _weigh(self, pooled: Tensor) -> Tensor:
@@ -105,8 +106,12 @@ def fuse(weights: Tensor, *maps: Tensor) -> Tensor:
     Weights beyond the number of maps count in the sum only.
     """
     weights = F.relu(weights)
-    weights = weights / (weights.sum() + 1e-4)
-    return sum(weight * x for weight, x in zip(weights, maps))
+    # In the type of the maps: autocast would take all to that of the weights.
+    first, *others = (weights / (weights.sum() + 1e-4)).to(maps[0].dtype)
+    total = first * maps[0]
+    for weight, x in zip(others, maps[1:]):
+        total = torch.addcmul(total, weight, x)
+    return total
 
 
 def pool_same(x: Tensor) -> Tensor:
@@ -201,12 +206,14 @@ def deformable_conv(x: Tensor, offsets: Tensor, mask: Tensor, weight: Tensor) ->
     # Sampled positions in cells need more digits than bfloat16 has.
     with torch.autocast(x.device.type, enabled=False):
         x, offsets, mask, weight = x.float(), offsets.float(), mask.float(), weight.float()
-        dy, dx = offsets.unflatten(1, (9, 2)).unbind(2)
-        tap = torch.arange(9, device=x.device)
-        rows = torch.arange(height, device=x.device)[:, None] + (tap // 3 - 1)[:, None, None] + dy
-        columns = torch.arange(width, device=x.device) + (tap % 3 - 1)[:, None, None] + dx
-        # grid_sample takes -1 and 1 for the outer edges of the first and the last cell.
-        grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1).flatten(0, 1)
+        dy, dx = offsets.view(batch, 3, 3, 2, height, width).unbind(3)
+        # grid_sample takes -1 and 1 for the outer edges of the first and the last cell: a cell is 2 / width wide.
+        tap = torch.arange(-2, 3, 2, device=x.device)[:, None]
+        rows = (torch.arange(1 - height, height, 2, device=x.device) + tap) / height
+        columns = (torch.arange(1 - width, width, 2, device=x.device) + tap) / width
+        grid = torch.stack(
+            [columns[:, None] + dx * (2 / width), rows[:, None, :, None] + dy * (2 / height)], dim=-1
+        ).flatten(0, 2)
         taps = weight.permute(2, 3, 0, 1).reshape(-1, channels) @ x.flatten(2)
         taps = taps.view(batch * 9, -1, height, width)
         sampled = F.grid_sample(taps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

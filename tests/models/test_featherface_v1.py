@@ -7,7 +7,7 @@ from torchvision.ops import deform_conv2d
 
 from data.config import MEAN_BGR
 from models import load_model
-from models.featherface_v1 import BiFPN, DeformableConv, deformable_conv, fuse, pool_same
+from models.featherface_v1 import BiFPN, ChannelGate, DeformableConv, deformable_conv, fuse, pool_same
 from tests.helpers import SHARED, needs_shared, outputs_of, untrained_network
 
 TEACHER = SHARED / "weights" / "FeatherNetB_se.pth"
@@ -36,6 +36,29 @@ def test_fifth_levels_third_weight_counts_in_the_sum_only():
     assert fuse(torch.tensor([1.0, 1.0, 2.0]), *maps).item() == pytest.approx(6 / 4.0001)
     assert fuse(torch.tensor([1.0, 1.0, -2.0]), *maps).item() == pytest.approx(6 / 2.0001)
     assert BiFPN(8).p5_out_weights.shape == (3,)
+
+
+def test_fused_maps_keep_their_type_and_are_the_weighted_sum():
+    generator = torch.Generator().manual_seed(0)
+    maps, weights = torch.randn(3, 2, 4, 5, 6, generator=generator), torch.rand(3, generator=generator)
+    expected = torch.einsum("m,mbchw->bchw", weights / (weights.sum() + 1e-4), maps)
+    torch.testing.assert_close(fuse(weights, *maps), expected)
+    rounded = fuse(weights, *maps.bfloat16())
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), expected, rtol=0.02, atol=0.02)
+
+
+def test_a_gate_weighs_by_mean_and_maximum_and_equal_maxima_share_the_gradient():
+    torch.manual_seed(0)
+    gate = ChannelGate(32)
+    x = torch.randn(2, 32, 3, 4)
+    x[:, :, 0, :2] = 5.0
+    pooled = [x.flatten(2).mean(-1), x.flatten(2).max(-1).values]
+    weights = sum(gate.expand(gate.squeeze(values).relu()) for values in pooled).sigmoid()
+    torch.testing.assert_close(gate(x), x * weights[:, :, None, None])
+    x.requires_grad_()
+    gate(x).sum().backward()
+    torch.testing.assert_close(x.grad[:, :, 0, 0], x.grad[:, :, 0, 1])
 
 
 def pool_same_by_hand(x: np.ndarray) -> np.ndarray:
