@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import train_v2
 from benchmarks.baselines import PLAIN
@@ -27,6 +28,9 @@ from utils.tables import Row
 #: Ends the name of a step that is replayed.
 GRAPHS = ", graphs"
 
+#: Part of the name of a step that is compiled.
+COMPILED = ", compiled"
+
 
 def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingStep]:
     """The plain step, ours in float32 and bfloat16, and with --compile on that compiled, all from the same weights.
@@ -37,7 +41,7 @@ def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingS
     network, teacher = train_v2.build_networks(options)
     settings = {"float32": ("float32", "off", "off"), "bfloat16": ("bfloat16", "off", "off")}
     if options.compile == "on":
-        settings["bfloat16, compiled"] = ("bfloat16", "on", "off")
+        settings[f"bfloat16{COMPILED}"] = ("bfloat16", "on", "off")
     if device.type == "cuda":
         bfloat16 = {name: chosen for name, chosen in settings.items() if chosen[0] == "bfloat16"}
         settings |= {f"{name}{GRAPHS}": (*chosen[:2], "auto") for name, chosen in bfloat16.items()}
@@ -53,7 +57,8 @@ def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingS
 
 
 def compare_steps(steps: dict[str, TrainingStep], batch: Batch, rounds: int, device: torch.device) -> list[Row]:
-    """A row for each step: pictures a second, how many times as fast as the plain one, peak memory, share by phase."""
+    """A row for each step: pictures a second, how many times as fast as the plain one, peak memory; by phase, time and
+    operators."""
     generator = torch.Generator().manual_seed(0)
     runs = {name: partial(run_step, step, batch, generator, device) for name, step in steps.items()}
     times = take_turns(runs, rounds, warmup=3)  # a replayed step is recorded by the second
@@ -70,6 +75,8 @@ def compare_steps(steps: dict[str, TrainingStep], batch: Batch, rounds: int, dev
         }
         if not name.endswith(GRAPHS):  # a replayed step has no phases
             row |= {f"{phase}, ms": passed for phase, passed in phase_times(step, runs[name], rounds).items()}
+        if not name.endswith(GRAPHS) and COMPILED not in name:
+            row |= {f"{phase}, operators": count for phase, count in count_operators(step, runs[name]).items()}
         rows.append(row)
     return rows
 
@@ -117,6 +124,38 @@ def phase_times(step: TrainingStep, run: Callable[[], None], rounds: int) -> dic
     return {phase: spread(passed).median for phase, passed in times.items()}
 
 
+def count_operators(step: TrainingStep, run: Callable[[], None]) -> dict[str, int]:
+    """Operators that each phase dispatches: on any device the nearest to the kernels that it starts on a GPU."""
+    counter = OperatorCounter()
+    before, step.phase = step.phase, counter.phase
+    with counter:
+        run()
+    step.phase = before
+    return counter.operators
+
+
+class OperatorCounter(TorchDispatchMode):
+    """Counts by phase what PyTorch dispatches, but for views and fresh memory, which start no kernel."""
+
+    def __init__(self):
+        super().__init__()
+        self.operators = dict.fromkeys(PHASES, 0)
+        self.current: str | None = None
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        results = operator._schema.returns
+        is_view = any(result.alias_info is not None and not result.alias_info.is_write for result in results)
+        if self.current is not None and not is_view and not operator.__name__.startswith("empty"):
+            self.operators[self.current] += 1
+        return operator(*args, **(kwargs or {}))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self.current = name
+        yield
+        self.current = None
+
+
 class Stopwatch:
     """Adds up the time between entering and leaving each phase."""
 
@@ -142,7 +181,7 @@ def step_table(rows: list[Row]) -> list[Row]:
 
 
 def phase_table(rows: list[Row]) -> list[Row]:
-    """For the eye: milliseconds by phase, and the share of the step."""
+    """For the eye: milliseconds by phase, the share of the step, and operators."""
     table = []
     for phase in PHASES:
         row: Row = {"phase": phase}
@@ -150,5 +189,7 @@ def phase_table(rows: list[Row]) -> list[Row]:
             total = sum(step[f"{name}, ms"] for name in PHASES)
             row[f"{step['step']}, ms"] = step[f"{phase}, ms"]
             row[f"{step['step']}, share"] = step[f"{phase}, ms"] / total
+            if f"{phase}, operators" in step:
+                row[f"{step['step']}, operators"] = step[f"{phase}, operators"]
         table.append(row)
     return table

@@ -19,6 +19,7 @@ def test_training_is_measured_on_its_own_flags_and_those_of_training(drawn_set, 
     assert [row["step"] for row in rows] == ["plain", "float32", "bfloat16"]
     for row in rows:
         assert float(row["pictures/s"]) > 0 and all(float(row[f"{phase}, ms"]) > 0 for phase in PHASES)
+        assert all(int(row[f"{phase}, operators"]) > 0 for phase in PHASES)
     assert (tmp_path / "training_loader.csv").is_file() and (tmp_path / "training_together.json").is_file()
     assert all(f'"{phase}"' in (tmp_path / "trace.json").read_text(encoding="utf-8") for phase in PHASES)
     assert not (tmp_path / "none").exists()

@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.training_step import build_steps
+from benchmarks.training_step import OperatorCounter, build_steps
 from data.targets import FACE, Targets
 from tests.helpers import CPU
 from training.flags import parse_args
@@ -22,3 +22,16 @@ def test_the_plain_step_has_the_losses_of_ours(teacher_checkpoint):
         losses[name] = step.backward(*step.prepare(images, targets, None))[0]
     for term, value in losses["plain"].items():
         torch.testing.assert_close(losses["float32"][term], value, rtol=1e-3, atol=1e-4)
+
+
+def test_operators_are_counted_by_phase_without_views():
+    counter = OperatorCounter()
+    x = torch.ones(3, 2, requires_grad=True)
+    with counter:
+        with counter.phase("losses"):
+            loss = (x.t()[:1] * 2).exp().sum()
+        x.detach() + 1  # in no phase
+        with counter.phase("backward"):
+            loss.backward()
+    assert counter.operators["losses"] == 3 and counter.operators["backward"] > 0
+    assert sum(counter.operators.values()) == counter.operators["losses"] + counter.operators["backward"]
