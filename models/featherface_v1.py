@@ -106,12 +106,9 @@ def fuse(weights: Tensor, *maps: Tensor) -> Tensor:
     Weights beyond the number of maps count in the sum only.
     """
     weights = F.relu(weights)
-    # In the type of the maps: autocast would take all to that of the weights.
-    first, *others = (weights / (weights.sum() + 1e-4)).to(maps[0].dtype)
-    total = first * maps[0]
-    for weight, x in zip(others, maps[1:]):
-        total = torch.addcmul(total, weight, x)
-    return total
+    weights = weights / (weights.sum() + 1e-4)
+    first, *others = (weight * x for weight, x in zip(weights, maps))
+    return sum(others, start=first)
 
 
 def pool_same(x: Tensor) -> Tensor:
