@@ -66,7 +66,7 @@ from training.run_folder import (
     newest_checkpoint,
 )
 from training.schedule import dropblock_probability, learning_rate, mixes_pictures
-from training.step import TrainingStep, choose_precision, compile_networks, compiles
+from training.step import TrainingStep, choose_precision, compile_networks, compiles, hold_weights_in
 from training.trainee import Trainee
 from utils import distributed
 from utils.errors import UserError, run_script
@@ -253,8 +253,9 @@ def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
 
 def build_step(trainee, teacher, optimizer, average, device, options, steps: int = 0) -> TrainingStep:
     """The step of a run of so many; the teacher goes to the device, both networks are compiled where that pays."""
+    precision = choose_precision(options.precision, device)
     if teacher is not None:
-        teacher.to(device, memory_format=torch.channels_last).eval()
+        hold_weights_in(precision, teacher.to(device, memory_format=torch.channels_last).eval())
     if compiles(options.compile, steps, device):
         reason = compile_networks(trainee, teacher, device)
         distributed.say(f"note: trained without torch.compile, which does not work here: {reason}" if reason else
@@ -267,7 +268,7 @@ def build_step(trainee, teacher, optimizer, average, device, options, steps: int
         optimizer=optimizer,
         average=average,
         anchors=make_anchors(options.image_size, options.image_size, device),
-        precision=choose_precision(options.precision, device),
+        precision=precision,
         parts=options.accumulate,
         clip_grad=options.clip_grad,
         cutmix_prob=options.cutmix_prob,

@@ -150,6 +150,17 @@ def choose_precision(name: str | None, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if computes else torch.float32
 
 
+def hold_weights_in(precision: torch.dtype, frozen: nn.Module) -> None:
+    """Keep the weights of convolutions and linear layers as they are computed with, in place.
+
+    Under autocast the network gives the same numbers, bit for bit; but autocast, which keeps its casts of weights in
+    training for the step, casts those that take no gradient anew each time they are used.
+    """
+    for layer in frozen.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.to(precision)
+
+
 def compiles(choice: str, steps: int, device: torch.device) -> bool:
     """Whether a run of so many steps compiles its networks: as told, or on a GPU where it pays."""
     return choice == "on" or (choice == "auto" and device.type == "cuda" and steps >= COMPILED_STEPS)

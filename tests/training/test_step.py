@@ -19,7 +19,7 @@ from models import build_model, load_model
 from tests.helpers import CPU
 from training.ema import WeightAverage
 from training.optimizer import build_optimizer
-from training.step import COMPILED_STEPS, TrainingStep, compile_networks, compiles
+from training.step import COMPILED_STEPS, TrainingStep, compile_networks, compiles, hold_weights_in
 from training.trainee import Trainee
 
 
@@ -69,6 +69,15 @@ def test_bfloat16_gives_the_losses_and_gradients_of_float32(make_step, batch):
         torch.testing.assert_close(found[name], value, rtol=0.05 if name in TEACHER_TERMS else 0.01, atol=1e-3)
     flat, rounded = (torch.cat([g[name].flatten() for name in gradients]) for g in (gradients, rounded))
     assert torch.cosine_similarity(flat, rounded, dim=0) > 0.95
+
+
+def test_a_frozen_network_that_holds_bfloat16_gives_the_same_numbers(make_step, batch):
+    plain, held = make_step(precision=torch.bfloat16), make_step(precision=torch.bfloat16)
+    before = sum(weight.element_size() * weight.numel() for weight in held.teacher.parameters())
+    hold_weights_in(torch.bfloat16, held.teacher)
+    assert sum(weight.element_size() * weight.numel() for weight in held.teacher.parameters()) < 0.6 * before
+    for found, expected in zip(gradients_of(held, batch), gradients_of(plain, batch)):
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_compiled_networks_give_the_same_step(make_step, batch, monkeypatch):
