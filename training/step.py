@@ -105,10 +105,11 @@ class TrainingStep:
         sums: dict[str, Tensor] = {}
         gradients: dict[str, Tensor] = {}
         for start in range(0, len(images), size):
+            measures = measure_gradients and start == 0 and self.teacher is not None
             losses, features = self._losses(
-                images[start : start + size], assignment.pictures(start, start + size), normalizer
+                images[start : start + size], assignment.pictures(start, start + size), normalizer, measures
             )
-            if measure_gradients and start == 0 and self.teacher is not None:
+            if measures:
                 gradients["task_gradient"] = gradient_norm(self.criterion.task(losses), features)
                 gradients["distillation_gradient"] = gradient_norm(self.criterion.distillation(losses), features)
             with self.phase("backward"):
@@ -126,13 +127,14 @@ class TrainingStep:
         return norm
 
     def _losses(
-        self, images: Tensor, assignment: Assignment, normalizer: Tensor
+        self, images: Tensor, assignment: Assignment, normalizer: Tensor, measures: bool
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-        """The terms of one part, and the student's neck outputs."""
+        """The terms of one part, and the student's neck outputs, to which gradients can be measured if asked for."""
+        student = self.model.forward if measures else self.model  # no gradient ends inside of a compiled network
         is_float32 = self.precision == torch.float32
         with nullcontext() if is_float32 else torch.autocast(images.device.type, self.precision):
             with self.phase("student"):
-                outputs, projected = self.model(images)
+                outputs, projected = student(images)
             with self.phase("teacher"), torch.no_grad():
                 taught = self.teacher(images) if self.teacher is not None else None
         with self.phase("losses"):
