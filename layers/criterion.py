@@ -9,6 +9,8 @@ from layers.distillation import (
     face_probability,
     feature_distillation,
     landmark_distillation,
+    trusted_boxes,
+    wanted_scores,
 )
 from layers.matcher import Assignment
 from layers.multibox_loss import multibox_loss
@@ -16,15 +18,18 @@ from layers.outputs import FaceOutputs
 from utils.boxes import overlap
 
 #: The box loss counts twice, as in RetinaFace's PyTorch code and all that descends from it.
-TASK_WEIGHTS = {"box": 2.0, "code": 1.0, "class": 1.0, "landmark": 1.0}
-TEACHER_TERMS = ("kd_class", "kd_box", "kd_landmark")
+TASK_WEIGHTS = {"box": 2.0, "code": 1.0, "face": 1.0, "background": 1.0, "landmark": 1.0}
+#: What the teacher teaches in place of the labels. That a labelled face is one needs no second opinion: a teacher that
+#: does not see it is wrong, and how well the student's box hits it is known.
+TAUGHT = ("box", "code", "background", "landmark")
+TEACHER_TERMS = tuple(f"kd_{name}" for name in TAUGHT)
 
 
 class Criterion:
     """Named losses and their weights.
 
-    With a teacher the sum is (1 - alpha) * (2 box + code + class + landmark) + alpha * (kd_class + kd_box +
-    kd_landmark) + feature_weight * feature; without one it is the task part alone, at full weight.
+    With a teacher the sum is face + (1 - alpha) * (2 box + code + background + landmark) + alpha * (2 kd_box + kd_code
+    + kd_background + kd_landmark) + feature_weight * feature; without one it is the task part alone, at full weight.
     `weights` holds one number per term, in the order in which terms are logged.
     """
 
@@ -32,8 +37,9 @@ class Criterion:
         self.temperature = temperature
         self.weights = dict(TASK_WEIGHTS)
         if has_teacher:
-            self.weights = {name: (1 - alpha) * weight for name, weight in TASK_WEIGHTS.items()}
-            self.weights |= {name: alpha for name in TEACHER_TERMS} | {"feature": feature_weight}
+            self.weights |= {name: (1 - alpha) * TASK_WEIGHTS[name] for name in TAUGHT}
+            self.weights |= {f"kd_{name}": alpha * TASK_WEIGHTS[name] for name in TAUGHT}
+            self.weights["feature"] = feature_weight
 
     def __call__(
         self,
@@ -57,8 +63,14 @@ class Criterion:
         if teacher is not None:
             teacher = teacher.in_float32()
             taught, confidence = decode_boxes(teacher.boxes, anchors), face_probability(teacher.logits)
-            losses["kd_class"] = class_distillation(outputs.logits, teacher.logits, self.temperature, normalizer)
-            losses["kd_box"] = box_distillation(boxes, fit.giou, taught, confidence, assignment, normalizer)
+            near = overlap(boxes, taught)
+            trusted = trusted_boxes(confidence, fit.giou, overlap(taught, assignment.boxes).giou, assignment)
+            losses["kd_box"], losses["kd_code"] = box_distillation(
+                near, outputs.boxes, teacher.boxes, trusted, normalizer
+            )
+            losses["kd_background"] = class_distillation(
+                outputs.logits, wanted_scores(confidence, near.iou), ~assignment.positive, self.temperature, normalizer
+            )
             losses["kd_landmark"] = landmark_distillation(outputs.landmarks, teacher.landmarks, confidence, normalizer)
             losses["feature"] = share * feature_distillation(projected, teacher.features)
         return losses

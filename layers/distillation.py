@@ -9,44 +9,69 @@ from torch import Tensor
 from torch.nn import functional
 
 from layers.matcher import Assignment
-from layers.multibox_loss import masked_sum
-from utils.boxes import overlap
+from layers.multibox_loss import hit_quality, masked_sum
+from utils.boxes import Overlap
 
 #: The teacher's face probability from which its boxes and its landmarks teach.
 BOX_CONFIDENCE = 0.5
 LANDMARK_CONFIDENCE = 0.7
+#: How near to 0 and to 1 a face probability comes that is taught: farther on the logarithms of float32 end.
+NEARLY_NOTHING = 1e-6
 
 
-def class_distillation(student: Tensor, teacher: Tensor, temperature: float, normalizer: Tensor) -> Tensor:
-    """T^2 * KL(teacher || student) of the class logits [B, A, 2] at temperature T (Hinton et al., 2015), a scalar.
+def class_distillation(
+    student: Tensor, wanted: Tensor, taught: Tensor, temperature: float, normalizer: Tensor
+) -> Tensor:
+    """T^2 * KL(teacher || student) at temperature T (Hinton et al., 2015), a scalar.
 
+    student: class logits [B, A, 2]; wanted: the face probability that is taught, at T = 1, [B, A], see wanted_scores;
+    taught: bool [B, A], the anchors that are.
     Each anchor is weighed by how far the two face probabilities at T = 1 are apart (Yang et al., ICCV 2023):
     unweighted, thousands of easy background anchors make up nearly all of the gradient at T = 4.
     """
-    student, teacher = student.float(), teacher.float()
-    disagreement = (face_probability(teacher) - face_probability(student)).square().detach()
+    wanted = wanted.clamp(NEARLY_NOTHING, 1 - NEARLY_NOTHING)
+    teacher = torch.stack([1 - wanted, wanted], dim=-1).log()
+    disagreement = (wanted - face_probability(student)).square().detach()
     divergence = functional.kl_div(
         functional.log_softmax(student / temperature, dim=-1),
         functional.log_softmax(teacher / temperature, dim=-1),
         reduction="none",
         log_target=True,
     ).sum(dim=-1)
-    return temperature**2 * (disagreement * divergence).sum() / normalizer
+    return temperature**2 * (disagreement * divergence * taught).sum() / normalizer
+
+
+@torch.no_grad()
+def wanted_scores(confidence: Tensor, iou: Tensor) -> Tensor:
+    """The face probabilities [B, A] that the teacher's ask of the student: for a box that hits the teacher's box.
+
+    confidence: the teacher's face probabilities, iou: of the student's box and the teacher's, [B, A] each. A score is
+    for a box, and the student's is not yet where the teacher's is: what it should score is what its own box is worth,
+    as layers.multibox_loss.class_targets ask on labels.
+    """
+    return confidence * hit_quality(iou)
 
 
 def box_distillation(
-    student: Tensor, student_giou: Tensor, teacher: Tensor, confidence: Tensor, assignment: Assignment,
-    normalizer: Tensor,
-) -> Tensor:
-    """1 - GIoU between the decoded boxes [B, A, 4] xyxy, weighed by the teacher's face probability, a scalar.
+    fit: Overlap, student: Tensor, teacher: Tensor, taught: Tensor, normalizer: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What the labels' box and code terms are with the teacher's box in place of the label's, two scalars.
 
-    confidence: that probability, student_giou: GIoU of the student's boxes with assignment.boxes, [B, A] each.
-    Over positive anchors and those the teacher calls a face (> 0.5); where the truth is known, only while the
-    teacher's box is nearer to it than the student's (Chen et al., NIPS 2017).
+    fit: of the student's decoded boxes to the teacher's, [B, A]; student, teacher: box codes [B, A, 4]; taught: the
+    weight of each anchor, [B, A], see trusted_boxes.
     """
-    teacher_is_nearer = overlap(teacher, assignment.boxes).giou > student_giou
-    taught = torch.where(assignment.positive, teacher_is_nearer, confidence > BOX_CONFIDENCE)
-    return masked_sum(1 - overlap(student, teacher).giou, confidence * taught) / normalizer
+    code = functional.smooth_l1_loss(student, teacher, reduction="none").mean(dim=-1)
+    return masked_sum(1 - fit.giou, taught) / normalizer, masked_sum(code, taught) / normalizer
+
+
+@torch.no_grad()
+def trusted_boxes(confidence: Tensor, student_giou: Tensor, teacher_giou: Tensor, assignment: Assignment) -> Tensor:
+    """How much each of the teacher's boxes teaches, [B, A]: its face probability `confidence`, or 0.
+
+    Positive anchors, while the teacher's box is nearer to the label than the student's (Chen et al., NIPS 2017: GIoU
+    with assignment.boxes), and of the others those that the teacher calls a face (> 0.5).
+    """
+    return confidence * torch.where(assignment.positive, teacher_giou > student_giou, confidence > BOX_CONFIDENCE)
 
 
 def landmark_distillation(student: Tensor, teacher: Tensor, confidence: Tensor, normalizer: Tensor) -> Tensor:

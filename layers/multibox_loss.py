@@ -1,4 +1,4 @@
-"""What the labels teach: box, class and landmark losses of one batch.
+"""What the labels teach: losses of boxes, scores and landmarks of one batch.
 
 Each term is a sum over anchors divided by `normalizer`, the sum of the weights of all positive anchors
 of the whole batch (all processes, all accumulated parts), so that the terms of distillation, divided by
@@ -27,8 +27,9 @@ MISS_IOU, HIT_IOU = 0.2, 0.6
 def multibox_loss(
     outputs: FaceOutputs, fit: Overlap, assignment: Assignment, anchors: Tensor, normalizer: Tensor
 ) -> dict[str, Tensor]:
-    """Named scalar losses: box (1 - GIoU), code (smooth L1 of the box code, mean of four offsets), class (cross-entropy
-    against class_targets), landmark (smooth L1, mean of ten offsets).
+    """Named scalar losses: box (1 - GIoU), code (smooth L1 of the box code, mean of four offsets), face and background
+    (cross-entropy against class_targets of positive anchors and of hard negatives), landmark (smooth L1, mean of ten
+    offsets).
 
     The code term is for small faces: a box of 7 px needs a size offset of -4 from an anchor of 16 px, to which GIoU's
     gradient drives the heads too slowly.
@@ -49,7 +50,7 @@ def multibox_loss(
     cross_entropy = functional.binary_cross_entropy_with_logits(
         face - background, class_targets(fit.iou, assignment), reduction="none"
     )
-    class_weights = weights + hard_negatives(cross_entropy.detach(), assignment)
+    is_hard = hard_negatives(cross_entropy.detach(), assignment)
 
     landmark = functional.smooth_l1_loss(
         outputs.landmarks, encode_landmarks(assignment.landmarks, anchors), reduction="none"
@@ -58,7 +59,8 @@ def multibox_loss(
     return {
         "box": masked_sum(box, weights) / normalizer,
         "code": masked_sum(code, weights) / normalizer,
-        "class": (cross_entropy * class_weights).sum() / normalizer,
+        "face": (cross_entropy * weights).sum() / normalizer,
+        "background": (cross_entropy * is_hard).sum() / normalizer,
         "landmark": masked_sum(landmark, weights * assignment.has_landmarks) / normalizer,
     }
 
@@ -67,11 +69,15 @@ def multibox_loss(
 def class_targets(iou: Tensor, assignment: Assignment) -> Tensor:
     """float32 [B, A]: the face probability that each anchor should give, by the `iou` [B, A] of its own box and face.
 
-    0 without a face; with one, 0 up to an IoU of 0.2, 1 from 0.6 on, linear between. A target of 1 for
-    every positive anchor, however bad its box, scores faces that are seen and missed as high as those that are hit.
+    0 without a face; with one, how well its own box hits it. A target of 1 for every positive anchor, however bad its
+    box, scores faces that are seen and missed as high as those that are hit.
     """
-    quality = (iou - MISS_IOU) / (HIT_IOU - MISS_IOU)
-    return torch.where(assignment.positive, quality.clamp(0, 1), 0.0)
+    return torch.where(assignment.positive, hit_quality(iou), 0.0)
+
+
+def hit_quality(iou: Tensor) -> Tensor:
+    """How much a box counts as a hit: 0 up to an IoU of 0.2, 1 from 0.6 on, linear between."""
+    return ((iou - MISS_IOU) / (HIT_IOU - MISS_IOU)).clamp(0, 1)
 
 
 @torch.no_grad()

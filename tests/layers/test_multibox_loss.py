@@ -48,7 +48,8 @@ def test_the_sums_are_those_over_anchors(anchors, assignment):
     faces = (cross_entropies * assignment.weights[0, :3]).sum()
     first = (-log_probabilities[0, 5:, 0]).sort(descending=True).values[: 3 * NEGATIVES_PER_POSITIVE].sum()
     second = (-log_probabilities[1, :, 0]).sort(descending=True).values[:MINIMUM_NEGATIVES].sum()
-    torch.testing.assert_close(losses["class"], (faces + first + second) / 2.5)
+    torch.testing.assert_close(losses["face"], faces / 2.5)
+    torch.testing.assert_close(losses["background"], (first + second) / 2.5)
     difference = (outputs.landmarks[0, :2] - 2 / 2.4).abs()
     smooth = torch.where(difference < 1, difference**2 / 2, difference - 0.5)
     torch.testing.assert_close(losses["landmark"], smooth.sum() / 10 / 2.5)
@@ -101,14 +102,14 @@ def test_no_positive_anchor_in_the_batch(anchors, assignment):
     outputs = random_outputs(0, requires_grad=True)
     losses = losses_of(outputs, empty, anchors, ONE)
     sum(losses.values()).backward()
-    assert losses["box"] == losses["code"] == losses["landmark"] == 0 and losses["class"] > 0
+    assert losses["box"] == losses["code"] == losses["face"] == losses["landmark"] == 0 and losses["background"] > 0
     assert outputs.boxes.grad.isfinite().all() and outputs.logits.grad.isfinite().all()
 
 
 def test_task_losses_against_finite_differences(anchors, assignment):
     """In float64 through the same code: .float() is the identity there only if it keeps the type, so small steps do."""
     outputs = random_outputs(3, 0.3, requires_grad=True)
-    fields = {"box": "boxes", "code": "boxes", "class": "logits", "landmark": "landmarks"}
+    fields = {"box": "boxes", "code": "boxes", "face": "logits", "background": "logits", "landmark": "landmarks"}
     for name, field in fields.items():
         tensor = getattr(outputs, field)
         gradient = torch.autograd.grad(losses_of(outputs, assignment, anchors, ONE)[name], tensor)[0]

@@ -44,8 +44,8 @@ def test_a_run_leaves_the_promised_files(flags, tmp_path):
         "training_log.csv", "training_curves.png", "training_batch.jpg"}
     rows = read_log(folder / "training_log.csv")
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
-    for name in ("total", "box", "class", "landmark", "kd_class", "kd_box", "kd_landmark", "feature", "learning_rate",
-                 "images_per_second", "task_gradient", "distillation_gradient"):
+    for name in ("total", "box", "face", "background", "kd_background", "kd_box", "kd_landmark", "feature",
+                 "learning_rate", "images_per_second", "task_gradient", "distillation_gradient"):
         assert all(name in row for row in rows)
     assert [("ap_hard" in row) for row in rows] == [False, True, False, True]
     final = read_checkpoint(folder / "FeatherFaceV2_final.pth")
