@@ -42,7 +42,7 @@ def settings(mode: str) -> dict:
     if mode == "demo":
         data, weights, pictures = Path("data/demo_set_notebook"), Path("weights/notebook_demo"), 240
         teacher = weights / "v1" / "FeatherFaceV1_final.pth"
-        teacher_training = RECIPE | SMALL | {"epochs": 25, "eval_every": 0}
+        teacher_training = RECIPE | SMALL | {"epochs": 16, "eval_every": 0}
         training = RECIPE | SMALL | {"epochs": 30, "eval_every": 30}
     else:
         data, weights, pictures = Path("data/widerface"), Path("weights"), None
