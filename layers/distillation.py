@@ -43,11 +43,11 @@ def class_distillation(
 
 @torch.no_grad()
 def wanted_scores(confidence: Tensor, iou: Tensor) -> Tensor:
-    """The face probabilities [B, A] that the teacher's ask of the student: for a box that hits the teacher's box.
+    """The face probabilities [B, A] that the student should give: the teacher's, as far as it hits the teacher's box.
 
-    confidence: the teacher's face probabilities, iou: of the student's box and the teacher's, [B, A] each. A score is
-    for a box, and the student's is not yet where the teacher's is: what it should score is what its own box is worth,
-    as layers.multibox_loss.class_targets ask on labels.
+    confidence: the teacher's face probabilities; iou: of the student's box and the teacher's, [B, A] each. A score is
+    for a box, and the student's is not yet where the teacher's is: it should say what its own box is worth, as
+    layers.multibox_loss.class_targets ask on labels.
     """
     return confidence * hit_quality(iou)
 
