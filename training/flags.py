@@ -59,7 +59,7 @@ def flag_parser(description: str | None = None) -> ArgumentParser:
     add("--ema_decay", type=number(float, 0, 1), default=0.9998, help="of the moving average of the weights")
 
     add("--temperature", type=number(float, 1e-3, MOST), default=4.0, help="of class distillation")
-    add("--alpha", type=number(float, 0, 1), default=0.7, help="share of the teacher in what both teach; the labels have the rest")
+    add("--alpha", type=number(float, 0, 1), default=0.7, help="share of the teacher in what it and labels teach")
     add("--feature_weight", type=number(float, 0, MOST), default=0.1, help="weight of feature distillation")
     add("--mixup_alpha", type=number(float, 0, MOST), default=0.2, help="of MixUp's beta distribution, 0 turns it off")
     add("--cutmix_prob", type=number(float, 0, 1), default=0.5, help="share of pictures with CutMix")
