@@ -22,7 +22,6 @@ TASK_WEIGHTS = {"box": 2.0, "code": 1.0, "face": 1.0, "background": 1.0, "landma
 #: What the teacher teaches in place of the labels. That a labelled face is one needs no second opinion: a teacher that
 #: does not see it is wrong, and how well the student's box hits it is known.
 TAUGHT = ("box", "code", "background", "landmark")
-TEACHER_TERMS = tuple(f"kd_{name}" for name in TAUGHT)
 
 
 class Criterion:
