@@ -66,7 +66,7 @@ from training.run_folder import (
     newest_checkpoint,
 )
 from training.schedule import dropblock_probability, learning_rate, mixes_pictures
-from training.step import TrainingStep, choose_precision, compile_networks, compiles, hold_weights_in
+from training.step import TrainingStep, choose_precision, compile_step, compiles, hold_weights_in
 from training.trainee import Trainee
 from utils import distributed
 from utils.errors import UserError, run_script
@@ -252,16 +252,12 @@ def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
 
 
 def build_step(trainee, teacher, optimizer, average, device, options, steps: int = 0) -> TrainingStep:
-    """The step of a run of so many; the teacher goes to the device, both networks are compiled where that pays."""
+    """The step of a run of so many; the teacher goes to the device, and what can be is compiled where that pays."""
     precision = choose_precision(options.precision, device)
     if teacher is not None:
         hold_weights_in(precision, teacher.to(device, memory_format=torch.channels_last).eval())
-    if compiles(options.compile, steps, device):
-        reason = compile_networks(trainee, teacher, device)
-        distributed.say(f"note: trained without torch.compile, which does not work here: {reason}" if reason else
-                        f"{steps:,} steps: torch.compile takes the first minutes (--compile off: not)")
     replays = device.type == "cuda" and options.graphs == "auto"
-    return (GraphedStep if replays else TrainingStep)(
+    step = (GraphedStep if replays else TrainingStep)(
         model=trainee,
         teacher=teacher,
         criterion=Criterion(teacher is not None, options.alpha, options.feature_weight, options.temperature),
@@ -274,6 +270,10 @@ def build_step(trainee, teacher, optimizer, average, device, options, steps: int
         cutmix_prob=options.cutmix_prob,
         mixup_alpha=options.mixup_alpha,
     )
+    if compiles(options.compile, steps, device):
+        compile_step(step, has_few_row_numbers=replays)
+        distributed.say(f"{steps:,} steps: torch.compile takes the first minutes (--compile off: not)")
+    return step
 
 
 def train_one_epoch(step, loader, epoch, options, progress) -> dict:

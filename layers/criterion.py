@@ -1,6 +1,6 @@
 """The one weighted sum that training minimises."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from layers.box_coder import decode_boxes
 from layers.distillation import (
@@ -24,7 +24,7 @@ TASK_WEIGHTS = {"box": 2.0, "code": 1.0, "face": 1.0, "background": 1.0, "landma
 TAUGHT = ("box", "code", "background", "landmark")
 
 
-class Criterion:
+class Criterion(nn.Module):
     """Named losses and their weights.
 
     With a teacher the sum is face + (1 - alpha) * (2 box + code + background + landmark) + alpha * (2 kd_box + kd_code
@@ -33,6 +33,7 @@ class Criterion:
     """
 
     def __init__(self, has_teacher: bool, alpha: float, feature_weight: float, temperature: float):
+        super().__init__()
         self.temperature = temperature
         self.weights = dict(TASK_WEIGHTS)
         if has_teacher:
@@ -40,7 +41,7 @@ class Criterion:
             self.weights |= {f"kd_{name}": alpha * TASK_WEIGHTS[name] for name in TAUGHT}
             self.weights["feature"] = feature_weight
 
-    def __call__(
+    def forward(
         self,
         outputs: FaceOutputs,
         projected: tuple[Tensor, ...],

@@ -141,7 +141,7 @@ def _overlap(boxes: Tensor, axis: int, center: Tensor, side: int) -> Tensor:
 def _inside_ignored(targets: Targets, batch_size: int, height: int, width: int) -> Tensor:
     """bool [B, A]: anchors that lie half inside one ignored region."""
     is_ignored = targets.role == IGNORED
-    if is_ignored.device.type == "cpu":  # elsewhere choosing rows would synchronise
+    if _may_choose(is_ignored):
         smallest = INSIDE_IGNORED * ANCHOR_SIZES[0][0] ** 2
         targets = Targets(*(field[is_ignored & (area(targets.boxes) >= smallest)] for field in targets))
         is_ignored = targets.role == IGNORED
@@ -173,11 +173,16 @@ def _count(height: int, width: int) -> int:
 
 
 def _rows_to_match(targets: Targets) -> Targets:
-    """The targets, on the CPU without absent faces (elsewhere counting them would synchronise); never without a row."""
-    if targets.role.device.type == "cpu":
+    """The targets, where rows may be chosen without absent faces; never without a row."""
+    if _may_choose(targets.role):
         present = targets.role != ABSENT
         targets = Targets(*(field[present] for field in targets))
     if len(targets.picture):
         return targets
     absent = Targets(*(field.new_zeros((1, *field.shape[1:])) for field in targets))
     return absent._replace(role=absent.role + ABSENT)
+
+
+def _may_choose(rows: Tensor) -> bool:
+    """Whether rows may be left out by their values: elsewhere than on the CPU that would synchronise."""
+    return rows.device.type == "cpu"

@@ -71,7 +71,7 @@ def flag_parser(description: str | None = None) -> ArgumentParser:
     add("--precision", choices=("float32", "bfloat16"),
         help="of the networks (default: bfloat16 on a GPU that has it, else float32); losses are always float32")
     add("--compile", nargs="?", choices=("auto", "on", "off"), const="on", default="auto",
-        help="torch.compile student and teacher, which takes minutes at the start; auto: in long runs on a GPU")
+        help="torch.compile networks and losses, which takes minutes at the start; auto: in long runs on a GPU")
     add("--graphs", choices=("auto", "off"), default="auto", help="on a GPU, launch a step as CUDA graphs, or plainly")
     add("--gpu", default="auto", help="auto (GPU 0, else the CPU), numbers such as 0,1, cpu, or cpu,cpu: two processes")
     add("--num_workers", type=number(int, 0, 2**8), default=4, help="loader processes per GPU")

@@ -52,14 +52,15 @@ class GraphedStep(TrainingStep):
         mix = self.plan(batch, generator, mixes)
         rows = max(FEWEST_ROWS, 1 << (len(batch.targets.role) - 1).bit_length())
         kind = (rows, mix is not None, any(module.is_on for module in self._dropblocks))
-        is_known = kind in self._recordings
-        if measure_gradients or not is_known or not self._is_possible:
-            self._recordings.setdefault(kind, None)
-            return self.run(batch.images, batch.targets, mix, measure_gradients)
+        is_warm = kind in self._recordings
+        if measure_gradients or not is_warm or not self._is_possible:
+            if not measure_gradients:  # that goes around what is compiled and warms nothing up
+                self._recordings[kind] = None
+            return self.run(batch.images, filled_up(rows, batch.targets), mix, measure_gradients)
         self._place(batch.images, mix)
         recording = self._recordings[kind] or self._record(kind, rows, batch.targets)
         if recording is None:
-            return self.run(batch.images, batch.targets, mix)
+            return self.run(batch.images, filled_up(rows, batch.targets), mix)
         recording.replay(batch.targets)
         self.average.update()
         return recording.losses, recording.norm, {}
@@ -110,10 +111,7 @@ class Recording:
 
     def replay(self, targets: Targets) -> None:
         """One step with these targets."""
-        rows = len(targets.role)
-        for place, values in zip(self.targets, targets):
-            place[:rows].copy_(values)
-        self.targets.role[rows:].fill_(ABSENT)
+        place_targets(targets, self.targets)
         prepare, backward, move = self._parts
         prepare.replay()
         distributed.sum_in_place(self._weight)
@@ -137,6 +135,21 @@ def absent_targets(rows: int, like: Targets) -> Targets:
     empty = Targets(*(field.new_zeros((rows, *field.shape[1:])) for field in like))
     empty.role.fill_(ABSENT)
     return empty
+
+
+def place_targets(targets: Targets, places: Targets) -> None:
+    """Put targets into the first rows of others; what follows is absent."""
+    rows = len(targets.role)
+    for place, values in zip(places, targets):
+        place[:rows].copy_(values)
+    places.role[rows:].fill_(ABSENT)
+
+
+def filled_up(rows: int, targets: Targets) -> Targets:
+    """Targets with absent rows up to so many: what is compiled knows no other numbers of rows than recordings."""
+    places = absent_targets(rows, targets)
+    place_targets(targets, places)
+    return places
 
 
 def record(work: Callable[[], None], pool: tuple[int, int]) -> Replayable:

@@ -18,7 +18,7 @@ from layers.criterion import Criterion
 from layers.matcher import Assignment, assign
 from training.ema import WeightAverage
 from utils import distributed
-from utils.errors import reason
+from utils.errors import is_out_of_memory, reason
 
 #: What a step goes through, as profilers and benchmark.py --train name it.
 PHASES = ("mixing", "assignment", "student", "teacher", "losses", "backward", "optimizer")
@@ -50,6 +50,9 @@ class TrainingStep:
     mixup_alpha: float = 0.0
     #: Entered for each of PHASES; a profiler shows them by these names.
     phase: Callable[[str], AbstractContextManager] = record_function
+    #: As layers.matcher.assign, or what torch.compile made of it.
+    assign: Callable[..., Assignment] = assign
+    is_compiled: bool = False
 
     def __call__(
         self, batch: Batch, generator: torch.Generator, mixes: bool, measure_gradients: bool = False
@@ -73,9 +76,9 @@ class TrainingStep:
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         """The step once all is drawn; see __call__."""
         mix = mix.to(images.device) if mix else None
-        images, assignment, weight = self.prepare(images, targets, mix)
+        images, assignment, weight = self._try(self.prepare, images, targets, mix)
         distributed.sum_in_place(weight)
-        losses, gradients = self.backward(images, assignment, weight, measure_gradients)
+        losses, gradients = self._try(self.backward, images, assignment, weight, measure_gradients)
         with self.phase("optimizer"):
             exchanged = distributed.pack_gradients(self.model)
             distributed.sum_in_place(exchanged)
@@ -90,7 +93,7 @@ class TrainingStep:
             images, targets = mix_batch(images, targets, mix)
             images = normalize(images)
         with self.phase("assignment"):
-            assignment = assign(targets, len(images), *images.shape[2:])
+            assignment = self.assign(targets, len(images), *images.shape[2:])
             return images, assignment, assignment.weights.sum()
 
     def backward(
@@ -126,11 +129,26 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
+    def _try(self, part: Callable, *inputs):
+        """What a part of the step returns. Where it fails compiled, once more without torch.compile, from then on."""
+        try:
+            return part(*inputs)
+        except Exception as error:  # each missing piece (a C++ compiler, Triton, a GPU too old) raises its own type
+            if not self.is_compiled or is_out_of_memory(error):
+                raise
+            self.is_compiled = False
+            why = reason(getattr(error, "inner_exception", error))  # PyTorch wraps what a compiler says
+            distributed.say(f"note: trained without torch.compile, which does not work here: {why}")
+        torch.compiler.set_stance("force_eager")
+        self.optimizer.zero_grad(set_to_none=True)
+        return part(*inputs)
+
     def _losses(
         self, images: Tensor, assignment: Assignment, normalizer: Tensor, measures: bool
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         """The terms of one part, and the student's neck outputs, to which gradients can be measured if asked for."""
-        student = self.model.forward if measures else self.model  # no gradient ends inside of a compiled network
+        # No gradient ends inside of a compiled network, and compiled losses can be gone through backwards once only.
+        student, criterion = (self.model.forward, self.criterion.forward) if measures else (self.model, self.criterion)
         is_float32 = self.precision == torch.float32
         with nullcontext() if is_float32 else torch.autocast(images.device.type, self.precision):
             with self.phase("student"):
@@ -138,7 +156,7 @@ class TrainingStep:
             with self.phase("teacher"), torch.no_grad():
                 taught = self.teacher(images) if self.teacher is not None else None
         with self.phase("losses"):
-            losses = self.criterion(
+            losses = criterion(
                 outputs, projected, taught, assignment, self.anchors, normalizer, share=1 / self.parts
             )
         return losses, outputs.features
@@ -168,20 +186,18 @@ def compiles(choice: str, steps: int, device: torch.device) -> bool:
     return choice == "on" or (choice == "auto" and device.type == "cuda" and steps >= COMPILED_STEPS)
 
 
-def compile_networks(student: nn.Module, teacher: nn.Module | None, device: torch.device) -> str | None:
-    """Have torch.compile fuse both networks, in place; names of parameters stay as they are.
+def compile_step(step: TrainingStep, has_few_row_numbers: bool) -> None:
+    """Have torch.compile fuse both networks and the losses, in place; names of parameters stay as they are.
 
-    Compiling happens at the first step. Returns None, or why nothing is compiled here.
+    The assignment too where targets come in few numbers of rows, as in a GraphedStep: it is compiled for each of them.
+    Compiling happens at the first step; where that fails, the step goes on without.
     """
-    try:
-        probe = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.LeakyReLU()).to(device)
-        torch.compile(probe)(torch.zeros(2, 3, 8, 8, device=device)).sum().backward()
-    except Exception as error:  # each missing piece (a C++ compiler, Triton, a GPU too old) raises its own type
-        return reason(error)
-    for network in (student, teacher):
-        if network is not None:
-            network.compile(dynamic=False)  # all batches of a run have one shape
-    return None
+    for module in (step.model, step.teacher, step.criterion):
+        if module is not None:
+            module.compile(dynamic=False)  # all batches of a run have one shape
+    if has_few_row_numbers:
+        step.assign = torch.compile(step.assign, dynamic=False)
+    step.is_compiled = True
 
 
 def gradient_norm(loss: Tensor, features: tuple[Tensor, ...]) -> Tensor:

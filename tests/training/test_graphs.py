@@ -105,6 +105,14 @@ def test_rows_are_filled_up_to_a_power_of_two(teacher_checkpoint, recorded_kinds
     assert [len(recording.targets.role) for recording in recordings] == [1024, FEWEST_ROWS]
 
 
+def test_a_step_that_measures_gradients_warms_nothing_up(teacher_checkpoint, recorded_kinds):
+    """It runs around what is compiled; compiling is nothing that can be recorded."""
+    step = build(GraphedStep, teacher_checkpoint)
+    for measures, parts in ((True, 0), (False, 0), (True, 0), (False, 3)):
+        step(batches(2)[1], torch.Generator(), mixes=False, measure_gradients=measures)
+        assert len(recorded_kinds) == parts
+
+
 def test_where_nothing_can_be_recorded_the_plain_step_runs_and_one_line_says_so(
     teacher_checkpoint, monkeypatch, capsys
 ):

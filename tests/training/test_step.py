@@ -1,25 +1,31 @@
 """One optimiser step: in parts, in bfloat16, compiled, on a GPU."""
 
-from functools import partialmethod
+from functools import partial, partialmethod
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from data.augment import training_augmentations
 from data.config import FILES
 from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
 from data.pictures import open_pictures
+from data.targets import IGNORED, Targets
 from data.widerface import read_labels
 from detection.shipped import SHIPPED
+from layers import matcher
 from layers.anchors import make_anchors
 from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
 from models import build_model, load_model
-from tests.helpers import CPU
+from tests.helpers import CPU, make_targets, random_outputs
 from training.ema import WeightAverage
+from training.graphs import filled_up
 from training.optimizer import build_optimizer
-from training.step import COMPILED_STEPS, TrainingStep, compile_networks, compiles, hold_weights_in
+from training.step import COMPILED_STEPS, TrainingStep, compile_step, compiles, hold_weights_in
 from training.trainee import Trainee
 
 
@@ -82,36 +88,110 @@ def test_a_frozen_network_that_holds_bfloat16_gives_the_same_numbers(make_step, 
         assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_compiled_networks_give_the_same_step(make_step, batch, monkeypatch):
-    """Without the last stage, the generated code: that takes minutes."""
-    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager", fullgraph=True))
-    plain, compiled = make_step(), make_step()
-    for step in (plain, compiled):
+@pytest.fixture
+def compiled(monkeypatch) -> CompileCounterWithBackend:
+    """Has torch.compile leave out the last stage, the generated code, which takes minutes; counts what it compiles."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=counter, fullgraph=True))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter, fullgraph=True))
+    yield counter
+    torch.compiler.set_stance("default")
+
+
+def steps_of(step: TrainingStep, batch, probability: float = 0.0, measures: bool = False) -> tuple:
+    """What a step returns."""
+    set_dropblock(step.model, probability, 3)
+    torch.manual_seed(1)
+    return step(batch, torch.Generator(), mixes=False, measure_gradients=measures)
+
+
+def test_a_compiled_step_is_the_same(make_step, batch, compiled, capsys):
+    plain, fast = make_step(), make_step()
+    for step in (plain, fast):
         step.model.train()
-    assert compile_networks(compiled.model, compiled.teacher, CPU) is None
+    compile_step(fast, has_few_row_numbers=False)
     for probability in (0.0, 0.2, 0.3):
-        steps = []
-        for step in (plain, compiled):
-            set_dropblock(step.model, probability, 3)
-            torch.manual_seed(1)
-            steps.append(step(batch, torch.Generator(), mixes=False, measure_gradients=probability == 0.3))
-        torch.testing.assert_close(steps[1], steps[0], rtol=1e-4, atol=1e-5)
-    assert all(norm > 0 for norm in steps[1][2].values()) and len(steps[1][2]) == 2
-    assert list(compiled.model.state_dict()) == list(plain.model.state_dict())
+        expected, found = (steps_of(step, batch, probability, measures=probability == 0.3) for step in (plain, fast))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert all(norm > 0 for norm in found[2].values()) and len(found[2]) == 2
+    assert list(fast.model.state_dict()) == list(plain.model.state_dict())
+    assert compiled.frame_count >= 3 and capsys.readouterr().out == ""  # student, teacher and losses
+
+
+def test_losses_are_compiled_once(compiled):
+    criterion = Criterion(True, 0.7, 0.1, 4.0)
+    criterion.compile(dynamic=False)
+    anchors = make_anchors(64, 64)
+    for seed in range(3):
+        student = random_outputs(seed, requires_grad=True, anchors=len(anchors))
+        teacher = random_outputs(seed + 9, anchors=len(anchors))
+        maps = tuple(torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(seed)))
+        assignment = matcher.assign(some_targets(seed), 2, 64, 64)
+        inputs = (student, maps[:1], teacher._replace(features=maps[1:]), assignment, anchors, torch.tensor(5.0))
+        gradients = []
+        for compute in (criterion, criterion.forward):
+            criterion.total(compute(*inputs)).backward()
+            gradients.append([values.grad.clone() for values in student[:3]])
+            for values in student[:3]:
+                values.grad = None
+        torch.testing.assert_close(*gradients)
+    assert compiled.frame_count == 1
+
+
+def some_targets(shift: float) -> Targets:
+    """Three faces and an ignored region in two pictures."""
+    return make_targets((0, [5, 5, 30 + shift, 40]), (1, [10, 10, 20, 22 + shift]), (1, [shift, 2, 9, 9]),
+                        (1, [30, 30, 60, 60], IGNORED))
+
+
+def test_the_assignment_is_compiled_once_for_a_number_of_rows(make_step, compiled, monkeypatch):
+    """As on a GPU, where no rows are left out; batches filled up alike."""
+    step = make_step()
+    compile_step(step, has_few_row_numbers=True)
+    for shift, rows in enumerate((8, 8, 16, 8)):
+        expected = matcher.assign(some_targets(shift), 2, 64, 64)
+        with monkeypatch.context() as patch:
+            patch.setattr(matcher, "_may_choose", lambda rows: False)
+            found = step.assign(filled_up(rows, some_targets(shift)), 2, 64, 64)
+        for name, values in expected._asdict().items():
+            where = expected.positive if name in ("boxes", "landmarks") else ...
+            assert torch.equal(getattr(found, name)[where], values[where])
+    assert compiled.frame_count == 2
+
+
+def fail(*_):
+    raise RuntimeError("no such kernel\nand a long story")
+
+
+#: Compilers that give up at the forward pass, and at the backward pass, when the forward pass is done already.
+BROKEN = {
+    "forward": fail,
+    "backward": aot_autograd(fw_compiler=lambda graph, _: make_boxed_func(graph.forward), bw_compiler=fail),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_what_cannot_be_compiled_runs_as_it_is_and_one_line_says_so(make_step, batch, monkeypatch, capsys, broken):
+    torch._dynamo.reset()
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=BROKEN[broken]))
+    plain, fast = make_step(), make_step()
+    for step in (plain, fast):
+        step.teacher, step.criterion = None, Criterion(False, 0.7, 0.1, 4.0)
+    compile_step(fast, has_few_row_numbers=False)
+    try:
+        for _ in range(2):
+            torch.testing.assert_close(steps_of(fast, batch), steps_of(plain, batch))
+    finally:
+        torch.compiler.set_stance("default")
+    told = capsys.readouterr().out.splitlines()
+    assert told == ["note: trained without torch.compile, which does not work here: no such kernel"]
 
 
 def test_long_runs_on_a_gpu_are_compiled():
     gpu = torch.device("cuda")
     assert compiles("auto", COMPILED_STEPS, gpu) and not compiles("auto", COMPILED_STEPS - 1, gpu)
     assert not compiles("auto", 10**6, CPU) and compiles("on", 1, CPU) and not compiles("off", 10**6, gpu)
-
-
-def test_without_a_compiler_the_reason_is_one_line(monkeypatch):
-    def fail(*_, **__):
-        raise RuntimeError("no compiler\nand a long story")
-
-    monkeypatch.setattr(torch, "compile", fail)
-    assert compile_networks(build_model("v2"), None, CPU) == "no compiler"
 
 
 #: Operations of autograd that read from the device in their backward pass: they count zeros, or faces, on the host.
