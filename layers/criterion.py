@@ -19,15 +19,15 @@ from utils.boxes import overlap
 
 #: The box loss counts twice, as in RetinaFace's PyTorch code and all that descends from it.
 TASK_WEIGHTS = {"box": 2.0, "code": 1.0, "face": 1.0, "background": 1.0, "landmark": 1.0}
-#: What the teacher teaches in place of the labels. That a labelled face is one needs no second opinion: a teacher that
-#: does not see it is wrong, and how well the student's box hits it is known.
-TAUGHT = ("box", "code", "background", "landmark")
+#: What labels and teacher share, by alpha. Neither that a labelled face is one nor landmarks of a label need a second
+#: opinion: a teacher that does not see the face is wrong, and how well the student's box hits it is known.
+SHARED = ("box", "code", "background")
 
 
 class Criterion(nn.Module):
     """Named losses and their weights.
 
-    With a teacher the sum is face + (1 - alpha) * (2 box + code + background + landmark) + alpha * (2 kd_box + kd_code
+    With a teacher the sum is face + landmark + (1 - alpha) * (2 box + code + background) + alpha * (2 kd_box + kd_code
     + kd_background + kd_landmark) + feature_weight * feature; without one it is the task part alone, at full weight.
     `weights` holds one number per term, in the order in which terms are logged.
     """
@@ -37,8 +37,8 @@ class Criterion(nn.Module):
         self.temperature = temperature
         self.weights = dict(TASK_WEIGHTS)
         if has_teacher:
-            self.weights |= {name: (1 - alpha) * TASK_WEIGHTS[name] for name in TAUGHT}
-            self.weights |= {f"kd_{name}": alpha * TASK_WEIGHTS[name] for name in TAUGHT}
+            self.weights |= {name: (1 - alpha) * TASK_WEIGHTS[name] for name in SHARED}
+            self.weights |= {f"kd_{name}": alpha * TASK_WEIGHTS[name] for name in (*SHARED, "landmark")}
             self.weights["feature"] = feature_weight
 
     def forward(
@@ -71,7 +71,9 @@ class Criterion(nn.Module):
             losses["kd_background"] = class_distillation(
                 outputs.logits, wanted_scores(confidence, near.iou), ~assignment.positive, self.temperature, normalizer
             )
-            losses["kd_landmark"] = landmark_distillation(outputs.landmarks, teacher.landmarks, confidence, normalizer)
+            losses["kd_landmark"] = landmark_distillation(
+                outputs.landmarks, teacher.landmarks, confidence, ~assignment.has_landmarks, normalizer
+            )
             losses["feature"] = share * feature_distillation(projected, teacher.features)
         return losses
 

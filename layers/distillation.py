@@ -74,12 +74,15 @@ def trusted_boxes(confidence: Tensor, student_giou: Tensor, teacher_giou: Tensor
     return confidence * torch.where(assignment.positive, teacher_giou > student_giou, confidence > BOX_CONFIDENCE)
 
 
-def landmark_distillation(student: Tensor, teacher: Tensor, confidence: Tensor, normalizer: Tensor) -> Tensor:
+def landmark_distillation(
+    student: Tensor, teacher: Tensor, confidence: Tensor, taught: Tensor, normalizer: Tensor
+) -> Tensor:
     """Smooth L1 between the landmark offsets [B, A, 10], their mean, where the teacher is sure of a face, a scalar.
 
-    Sure is a face probability `confidence` [B, A] > 0.7. It teaches landmarks on faces whose labels have none.
+    Sure is a face probability `confidence` [B, A] > 0.7. taught: bool [B, A], the anchors whose labels have no
+    landmarks.
     """
-    sure = (confidence > LANDMARK_CONFIDENCE).float()
+    sure = (taught & (confidence > LANDMARK_CONFIDENCE)).float()
     difference = functional.smooth_l1_loss(student, teacher, reduction="none")
     return masked_sum(difference.mean(dim=-1), sure) / normalizer
 

@@ -13,11 +13,11 @@ ONE = torch.tensor(1.0)
 def test_the_weights_of_the_sum_stand_in_one_place():
     criterion = Criterion(has_teacher=True, alpha=0.7, feature_weight=0.1, temperature=4.0)
     assert criterion.weights == pytest.approx({
-        "box": 0.6, "code": 0.3, "face": 1.0, "background": 0.3, "landmark": 0.3,
+        "box": 0.6, "code": 0.3, "face": 1.0, "background": 0.3, "landmark": 1.0,
         "kd_box": 1.4, "kd_code": 0.7, "kd_background": 0.7, "kd_landmark": 0.7, "feature": 0.1,
     })
     ones = {name: ONE for name in criterion.weights}
-    assert criterion.total(ones).item() == pytest.approx(1.0 + 1.5 + 3.5 + 0.1)
+    assert criterion.total(ones).item() == pytest.approx(2.0 + 1.2 + 3.5 + 0.1)
     alone = Criterion(has_teacher=False, alpha=0.7, feature_weight=0.1, temperature=4.0)
     assert alone.weights == {"box": 2.0, "code": 1.0, "face": 1.0, "background": 1.0, "landmark": 1.0}
 

@@ -119,14 +119,16 @@ def test_a_teacher_that_is_the_label_teaches_boxes_as_the_label_does(anchors, as
         assert criterion.weights[f"kd_{name}"] / criterion.weights[name] == pytest.approx(0.7 / 0.3)
 
 
-def test_landmark_distillation_where_the_teacher_is_sure():
+def test_landmark_distillation_where_the_teacher_is_sure_and_no_label_has_landmarks():
     teacher, student = random_outputs(1), random_outputs(2)
     teacher.logits[:] = torch.tensor([0.0, 0.5])  # 0.62: not sure
-    teacher.logits[0, 4] = torch.tensor([0.0, 1.0])  # 0.73: sure
+    teacher.logits[0, 4:6] = torch.tensor([0.0, 1.0])  # 0.73: sure
+    taught = torch.ones(teacher.logits.shape[:2], dtype=torch.bool)
+    taught[0, 5] = False
     difference = (teacher.landmarks - student.landmarks)[0, 4].abs()
     expected = torch.where(difference < 1, difference**2 / 2, difference - 0.5).mean() / 2
     found = landmark_distillation(
-        student.landmarks, teacher.landmarks, face_probability(teacher.logits), torch.tensor(2.0)
+        student.landmarks, teacher.landmarks, face_probability(teacher.logits), taught, torch.tensor(2.0)
     )
     torch.testing.assert_close(found, expected)
 
