@@ -4,9 +4,9 @@
 #     bash benchmarks/gpu_check.sh [TEACHER.pth] [TRAINING_LABELS]
 #     GPU=1 LIMIT=900 bash benchmarks/gpu_check.sh                  # another GPU, other seconds in all
 #
-# The training step at batch 64, plain and as CUDA graphs, then compiled too; the tests that need a GPU; 40 short epochs
-# from the shipped weights, with AP before and after; the step at batch 32 and without a teacher. What matters most comes
-# first. Each part has a limit of its own and may fail: the others run all the same. Without arguments the teacher is
+# The training step at batch 64, plain and as CUDA graphs; the tests that need a GPU; the step compiled too; 40 short
+# epochs of the compiled step from the shipped weights, with AP before and after; the step at batch 32 and without a
+# teacher. What matters most comes first. Each part has a limit of its own and may fail: the others run all the same. Without arguments the teacher is
 # weights/FeatherNetB_se.pth and pictures are drawn. All goes to a new folder, results/gpu/DATE-TIME/: tables, what each
 # part said (NAME.txt), how it ended and how long it took (summary.txt).
 set -uo pipefail
@@ -50,11 +50,12 @@ part drawn 60 python -m data.demo --output "$drawn"
 labels=${labels:-$drawn/train/label.txt}
 
 step batch_64 100 64 "$teacher"
+part tests 100 python -m pytest -q -k "(gpu or back_from_the_device) and not long_runs" tests/training \
+    tests/data/test_mixing.py
 step batch_64_compiled 240 64 "$teacher" --compile
-part tests 100 python -m pytest -q -k "gpu and not long_runs" tests/training tests/data/test_mixing.py
-part training 100 python train_v2.py --gpu "$gpu" --training_dataset "$drawn/train/label.txt" --cache device \
-    --teacher_model "$teacher" --init_weights weights/FeatherFaceV2.pth --epochs 40 --eval_every 0 \
-    --save_folder "$folder/training"
+part training 120 python train_v2.py --gpu "$gpu" --training_dataset "$drawn/train/label.txt" --cache device \
+    --teacher_model "$teacher" --init_weights weights/FeatherFaceV2.pth --epochs 40 --eval_every 0 --batch_size 64 \
+    --compile on --save_folder "$folder/training"
 ap ap_before weights/FeatherFaceV2.pth
 ap ap_after "$folder/training/FeatherFaceV2_final.pth"
 step batch_64_no_teacher 80 64 none

@@ -18,7 +18,7 @@ from data.targets import ABSENT, Targets
 from layers.dropblock import DropBlock
 from training.step import TrainingStep
 from utils import distributed
-from utils.errors import reason
+from utils.errors import UserError, reason
 
 #: Fewest rows of a recording.
 FEWEST_ROWS = 512
@@ -51,7 +51,7 @@ class GraphedStep(TrainingStep):
         """As TrainingStep; what is returned is overwritten by the next step."""
         mix = self.plan(batch, generator, mixes)
         rows = max(FEWEST_ROWS, 1 << (len(batch.targets.role) - 1).bit_length())
-        kind = (rows, mix is not None, any(module.is_on for module in self._dropblocks))
+        kind = (rows, mix is not None, any(module.is_on for module in self._dropblocks), self.is_compiled)
         is_warm = kind in self._recordings
         if measure_gradients or not is_warm or not self._is_possible:
             if not measure_gradients:  # that goes around what is compiled and warms nothing up
@@ -153,9 +153,21 @@ def filled_up(rows: int, targets: Targets) -> Targets:
 
 
 def record(work: Callable[[], None], pool: tuple[int, int]) -> Replayable:
-    """The kernels that `work` launches, which are not run yet."""
-    graph = torch.cuda.CUDAGraph()
-    # thread_local: the loader's thread that pins memory goes on meanwhile.
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-        work()
+    """The kernels that `work` launches, which are not run yet.
+
+    RuntimeError where they cannot be recorded; UserError where that leaves this process unable to go on.
+    """
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        # thread_local: the loader's thread that pins memory goes on meanwhile.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            work()
+    except RuntimeError as error:
+        if torch.cuda.current_stream() == stream:
+            raise
+        # Of what CUDA called off, PyTorch tidies up nothing: its stream stays the current one, and memory that other
+        # streams have used is never free again.
+        torch.cuda.set_stream(stream)
+        raise UserError(f"a CUDA graph could not be recorded ({reason(error.__context__ or error)}), and PyTorch "
+                        "cannot go on in this process: train with --graphs off") from error
     return graph

@@ -6,6 +6,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from utils.errors import STOPPED, UserError, exit_code
+
+#: How long processes wait for one another. The first one measures AP meanwhile, by slow protocols too; PyTorch would
+#: end GPU processes that wait for 10 minutes. Those of a process that dies are ended by the launcher.
+PATIENCE = timedelta(hours=12)
 
 
 def parse_devices(text: str) -> list[torch.device]:
@@ -132,7 +137,8 @@ def join(devices: list[torch.device]) -> torch.device:
         elif device.index >= torch.cuda.device_count():
             raise UserError(f"process {place} of this machine has no GPU of its own: PyTorch sees "
                             f"{torch.cuda.device_count()}; start as many processes as there are GPUs")
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        is_gpu = device.type == "cuda"
+        dist.init_process_group("nccl" if is_gpu else "gloo", timeout=PATIENCE, device_id=device if is_gpu else None)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device

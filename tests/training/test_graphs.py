@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from training.optimizer import build_optimizer, set_learning_rate
 from training.step import TrainingStep
 from training.trainee import Trainee
 from utils import distributed
+from utils.errors import UserError
 
 SIDE, PICTURES = 64, 4
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -103,6 +105,36 @@ def test_rows_are_filled_up_to_a_power_of_two(teacher_checkpoint, recorded_kinds
         step(many._replace(targets=make_targets()), torch.Generator(), mixes=False)
     recordings = [work.__self__ for work in recorded_kinds[::3]]
     assert [len(recording.targets.role) for recording in recordings] == [1024, FEWEST_ROWS]
+
+
+def test_a_recording_that_cuda_calls_off_ends_the_run(monkeypatch):
+    """Whether CUDA did is seen by the stream, which PyTorch then leaves as it was."""
+    streams = ["main"]
+
+    @contextmanager
+    def recording(*_, **__):
+        streams.append("recording")
+        try:
+            yield
+        except RuntimeError as error:
+            if "called off" in str(error):
+                raise RuntimeError("invalidated") from error
+            streams.append("main")
+            raise
+
+    fakes = {"CUDAGraph": object, "graph": recording, "current_stream": lambda: streams[-1],
+             "set_stream": streams.append}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+
+    def fail(reason: str):
+        raise RuntimeError(reason)
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        graphs.record(lambda: fail("no memory"), (0, 0))
+    with pytest.raises(UserError, match=r"recorded \(called off\).*--graphs off"):
+        graphs.record(lambda: fail("called off"), (0, 0))
+    assert streams[-1] == "main"
 
 
 def test_a_step_that_measures_gradients_warms_nothing_up(teacher_checkpoint, recorded_kinds):
