@@ -34,7 +34,8 @@ class GraphedStep(TrainingStep):
     """A TrainingStep, the same to callers and in its numbers, whose work is replayed.
 
     The first step of each kind runs as it is, which warms everything up; the next one is recorded. Steps that measure
-    gradients run as they are. Where recording fails, all do, and one line says so.
+    gradients run as they are. Where recording fails, all do, and one line says so; where that is not safe (see record),
+    the run ends with one.
     """
 
     def __post_init__(self):

@@ -99,7 +99,7 @@ def compiled(monkeypatch) -> CompileCounterWithBackend:
     torch.compiler.set_stance("default")
 
 
-def steps_of(step: TrainingStep, batch, probability: float = 0.0, measures: bool = False) -> tuple:
+def result_of(step: TrainingStep, batch, probability: float = 0.0, measures: bool = False) -> tuple:
     """What a step returns."""
     set_dropblock(step.model, probability, 3)
     torch.manual_seed(1)
@@ -112,7 +112,7 @@ def test_a_compiled_step_is_the_same(make_step, batch, compiled, capsys):
         step.model.train()
     compile_step(fast, has_few_row_numbers=False)
     for probability in (0.0, 0.2, 0.3):
-        expected, found = (steps_of(step, batch, probability, measures=probability == 0.3) for step in (plain, fast))
+        expected, found = (result_of(step, batch, probability, measures=probability == 0.3) for step in (plain, fast))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert all(norm > 0 for norm in found[2].values()) and len(found[2]) == 2
     assert list(fast.model.state_dict()) == list(plain.model.state_dict())
@@ -181,7 +181,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_one_line_says_so(make_step, b
     compile_step(fast, has_few_row_numbers=False)
     try:
         for _ in range(2):
-            torch.testing.assert_close(steps_of(fast, batch), steps_of(plain, batch))
+            torch.testing.assert_close(result_of(fast, batch), result_of(plain, batch))
     finally:
         torch.compiler.set_stance("default")
     told = capsys.readouterr().out.splitlines()
