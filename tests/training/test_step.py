@@ -16,7 +16,7 @@ from data.pictures import open_pictures
 from data.targets import IGNORED, Targets
 from data.widerface import read_labels
 from detection.shipped import SHIPPED
-from layers import matcher
+from layers import distillation, matcher
 from layers.anchors import make_anchors
 from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
@@ -67,8 +67,9 @@ def test_accumulation_gives_the_gradients_of_the_large_batch(make_step, batch):
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max() + 1))
 
 
-def test_bfloat16_gives_the_losses_and_gradients_of_float32(make_step, batch):
+def test_bfloat16_gives_the_losses_and_gradients_of_float32(make_step, batch, monkeypatch):
     """The labels' terms to 1 %, those of two rounding networks, of which the teacher is a random one, to 5 %."""
+    monkeypatch.setattr(distillation, "LANDMARK_CONFIDENCE", 0.0)  # rounding may choose other anchors as sure ones
     expected, gradients = gradients_of(make_step(), batch)
     found, rounded = gradients_of(make_step(precision=torch.bfloat16), batch)
     for losses in (expected, found):  # few negatives are hard here, and rounding may choose others
