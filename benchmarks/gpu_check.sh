@@ -6,9 +6,9 @@
 #
 # The training step at batch 64, plain and as CUDA graphs; the tests that need a GPU; the step compiled too; 40 short
 # epochs of the compiled step from the shipped weights, with AP before and after; the step at batch 32 and without a
-# teacher. What matters most comes first. Each part has a limit of its own and may fail: the others run all the same. Without arguments the teacher is
-# weights/FeatherNetB_se.pth and pictures are drawn. All goes to a new folder, results/gpu/DATE-TIME/: tables, what each
-# part said (NAME.txt), how it ended and how long it took (summary.txt).
+# teacher. What matters most comes first. Each part has a limit of its own and may fail: the others run all the same.
+# Without arguments the teacher is weights/FeatherNetB_se.pth and pictures are drawn. All goes to a new folder,
+# results/gpu/DATE-TIME/: tables, what each part said (NAME.txt), how it ended and how long it took (summary.txt).
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 gpu=${GPU:-0}

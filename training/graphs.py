@@ -53,15 +53,12 @@ class GraphedStep(TrainingStep):
         mix = self.plan(batch, generator, mixes)
         rows = max(FEWEST_ROWS, 1 << (len(batch.targets.role) - 1).bit_length())
         kind = (rows, mix is not None, any(module.is_on for module in self._dropblocks), self.is_compiled)
-        is_warm = kind in self._recordings
-        if measure_gradients or not is_warm or not self._is_possible:
-            if not measure_gradients:  # that goes around what is compiled and warms nothing up
-                self._recordings[kind] = None
-            return self.run(batch.images, filled_up(rows, batch.targets), mix, measure_gradients)
-        self._place(batch.images, mix)
-        recording = self._recordings[kind] or self._record(kind, rows, batch.targets)
+        recording = None
+        if self._is_possible and not measure_gradients:  # a step that measures goes around what is compiled
+            self._place(batch.images, mix)
+            recording = self._recording_of(kind, rows, batch.targets)
         if recording is None:
-            return self.run(batch.images, filled_up(rows, batch.targets), mix)
+            return self.run(batch.images, filled_up(rows, batch.targets), mix, measure_gradients)
         recording.replay(batch.targets)
         self.average.update()
         return recording.losses, recording.norm, {}
@@ -77,8 +74,13 @@ class GraphedStep(TrainingStep):
             for place, values in zip(self._mix, mix):
                 place.copy_(values, non_blocking=True)
 
-    def _record(self, kind: tuple, rows: int, targets: Targets) -> "Recording | None":
-        """Record a kind of step; None where that is not possible, from then on."""
+    def _recording_of(self, kind: tuple, rows: int, targets: Targets) -> "Recording | None":
+        """The recording of a kind of step, made the second time; None the first time and where none can be made."""
+        if kind not in self._recordings:
+            self._recordings[kind] = None
+            return None
+        if self._recordings[kind] is not None:
+            return self._recordings[kind]
         recording = Recording(self, self._images, self._mix if kind[1] else None, targets, rows)
         try:
             recording.record(self._pool)

@@ -90,14 +90,20 @@ def test_a_frozen_network_that_holds_bfloat16_gives_the_same_numbers(make_step, 
 
 
 @pytest.fixture
-def compiled(monkeypatch) -> CompileCounterWithBackend:
-    """Has torch.compile leave out the last stage, the generated code, which takes minutes; counts what it compiles."""
+def fresh_compiler():
+    """torch.compile with nothing compiled yet, and as it was afterwards."""
     torch._dynamo.reset()
+    yield
+    torch.compiler.set_stance("default")
+
+
+@pytest.fixture
+def compiled(fresh_compiler, monkeypatch) -> CompileCounterWithBackend:
+    """Has torch.compile leave out the last stage, the generated code, which takes minutes; counts what it compiles."""
     counter = CompileCounterWithBackend("aot_eager")
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=counter, fullgraph=True))
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter, fullgraph=True))
-    yield counter
-    torch.compiler.set_stance("default")
+    return counter
 
 
 def result_of(step: TrainingStep, batch, probability: float = 0.0, measures: bool = False) -> tuple:
@@ -173,18 +179,16 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_what_cannot_be_compiled_runs_as_it_is_and_one_line_says_so(make_step, batch, monkeypatch, capsys, broken):
-    torch._dynamo.reset()
+def test_what_cannot_be_compiled_runs_as_it_is_and_one_line_says_so(
+    make_step, batch, fresh_compiler, monkeypatch, capsys, broken
+):
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=BROKEN[broken]))
     plain, fast = make_step(), make_step()
     for step in (plain, fast):
         step.teacher, step.criterion = None, Criterion(False, 0.7, 0.1, 4.0)
     compile_step(fast, has_few_row_numbers=False)
-    try:
-        for _ in range(2):
-            torch.testing.assert_close(result_of(fast, batch), result_of(plain, batch))
-    finally:
-        torch.compiler.set_stance("default")
+    for _ in range(2):
+        torch.testing.assert_close(result_of(fast, batch), result_of(plain, batch))
     told = capsys.readouterr().out.splitlines()
     assert told == ["note: trained without torch.compile, which does not work here: no such kernel"]
 
