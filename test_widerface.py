@@ -120,7 +120,8 @@ def measure(detectors: dict[str, nn.Module], pictures: ValidationSet, settings, 
     for protocol in list(PROTOCOLS) if options.protocol == "all" else [options.protocol or "original"]:
         started = len(rows)
         for (name, detector), path in zip(detectors.items(), options.trained_model):
-            stamp = {"checkpoint": fingerprint(path), "protocol": protocol, **asdict(settings)}
+            stamp = {"checkpoint": fingerprint(path), "pictures": str(pictures.folder.resolve()),
+                     "protocol": protocol, **asdict(settings)}
             folder = DetectionFolder(options.save_folder / f"{name}_{protocol}", pictures.names, stamp)
             run_detector(detector, folder, pictures, options, protocol, settings, device)
             if options.split == "test":

@@ -51,7 +51,7 @@ labels=${labels:-$drawn/train/label.txt}
 
 step batch_64 100 64 "$teacher"
 part tests 100 python -m pytest -q -k "(gpu or back_from_the_device) and not long_runs" tests/training \
-    tests/data/test_mixing.py
+    tests/data/test_mixing.py tests/data/test_loader.py
 step batch_64_compiled 240 64 "$teacher" --compile
 part training 120 python train_v2.py --gpu "$gpu" --training_dataset "$drawn/train/label.txt" --cache device \
     --teacher_model "$teacher" --init_weights weights/FeatherFaceV2.pth --epochs 40 --eval_every 0 --batch_size 64 \

@@ -16,7 +16,7 @@ import numpy as np
 from data.config import MEAN_BGR, MIN_FACE_PIXELS, MIRRORED_LANDMARKS
 
 #: A cut face is still a face from this visible share of its area on, a region to ignore from the second on, and nothing
-#: below. Crops and CutMix share the two numbers.
+#: below. So it is with what crops leave and with what CutMix pastes.
 KEEP_VISIBLE = 0.6
 IGNORE_VISIBLE = 0.25
 

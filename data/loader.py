@@ -46,9 +46,10 @@ class Quota(NamedTuple):
     samples: int
 
 
-def quotas(sizes: list[int], shares: list[float]) -> list[Quota]:
-    """An epoch of as many samples as the sets have pictures, shared out in the ratio of `shares`."""
-    samples = np.diff(np.rint(np.cumsum([0.0, *shares]) / sum(shares) * sum(sizes)).astype(int))
+def quotas(sizes: list[int], shares: list[float], batch_size: int) -> list[Quota]:
+    """An epoch of as many samples as the sets have pictures, or of a batch, shared out in the ratio of `shares`."""
+    total = max(sum(sizes), batch_size)
+    samples = np.diff(np.rint(np.cumsum([0.0, *shares]) / sum(shares) * total).astype(int))
     return [Quota(*numbers) for numbers in zip(np.cumsum([0, *sizes]).tolist(), sizes, samples.tolist())]
 
 
@@ -90,12 +91,11 @@ class EpochBatchSampler(Sampler):
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(max(self.pictures, self.batch_size))
         if self.quotas:
-            order = np.concatenate([self._samples(quota, rng) for quota in self.quotas])[order % self.pictures]
+            order = np.concatenate([self._samples(quota, rng) for quota in self.quotas])[order]
         share = self.batch_size // self.world_size
         for batch in range(len(self)):
             start = batch * self.batch_size + self.rank * share
             yield [(self.epoch, int(index)) for index in order[start : start + share]]
-
 
     def _samples(self, quota: Quota, rng: np.random.Generator) -> np.ndarray:
         """Indices of a set's samples, int64; a picture's second one lies beyond all pictures and gets other draws."""
@@ -217,6 +217,8 @@ class TrainingLoader:
         self._pictures = dataset.pictures
         self._side = dataset.image_size
         self._device = device
+        # One for all epochs: memory that one stream has freed serves no other.
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         loading = copy.copy(dataset)
         loading.pictures = dataset.pictures.for_loaders()
         share = sampler.batch_size // sampler.world_size
@@ -248,15 +250,14 @@ class TrainingLoader:
         return len(self.loaded)
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._device.type != "cuda":
+        if self._stream is None:
             yield from map(self._finish, self.loaded)
             return
-        # On a stream of its own: a batch is made while the GPU computes the step before.
-        stream, main = torch.cuda.Stream(self._device), torch.cuda.current_stream(self._device)
+        main = torch.cuda.current_stream(self._device)
         for loaded in self.loaded:
-            with torch.cuda.stream(stream):
+            with torch.cuda.stream(self._stream):  # a batch is made while the GPU computes the step before
                 batch = self._finish(loaded)
-            main.wait_stream(stream)
+            main.wait_stream(self._stream)
             for tensor in (batch.images, *batch.targets):
                 tensor.record_stream(main)  # else its memory would serve the next batch while this one is read
             yield batch

@@ -16,7 +16,7 @@ from torch import Tensor
 from data.augment import IGNORE_VISIBLE, KEEP_VISIBLE, MIN_REGION_PIXELS
 from data.config import MIN_FACE_PIXELS
 from data.targets import ABSENT, FACE, IGNORED, Targets
-from utils.boxes import area
+from utils.boxes import area, intersection
 
 #: Weight of a picture in MixUp from which its boxes are positives, and from which they are at least not background.
 KEEP_WEIGHT = 0.3
@@ -108,7 +108,9 @@ def _faces_at_home(targets: Targets, mix: MixPlan) -> Targets:
     rectangle, weight = mix.rectangle[targets.picture], mix.weight[targets.picture]
     covered = _share_inside(targets.boxes, rectangle)
     hidden = _points_inside(targets.landmarks, rectangle).any(dim=1)
-    role = _lower(targets.role, covered < IGNORE_COVERED, covered < DROP_COVERED)
+    # Of a region anything that is left is still no background.
+    is_seen = torch.where(targets.role == FACE, covered < DROP_COVERED, covered < 1)
+    role = _lower(targets.role, covered < IGNORE_COVERED, is_seen)
     role = _lower(role, weight >= KEEP_WEIGHT, weight >= IGNORE_WEIGHT)
     return targets._replace(
         has_landmarks=targets.has_landmarks & ~hidden & (role == FACE), role=role, weights=targets.weights * weight
@@ -121,14 +123,9 @@ def _faces_at_partner(targets: Targets, mix: MixPlan) -> Targets:
     rectangle = mix.rectangle[picture]
     pasted = area(rectangle) > 0
     weight = torch.where(pasted, 1, 1 - mix.weight[picture])
-    # MixUp shows the partner as a whole.
-    window = torch.cat(
-        [
-            torch.where(pasted[:, None], rectangle[:, :2], -math.inf),
-            torch.where(pasted[:, None], rectangle[:, 2:], math.inf),
-        ],
-        dim=1,
-    )
+    whole = torch.full_like(rectangle, math.inf)  # MixUp shows the partner as a whole
+    whole[:, :2].neg_()
+    window = torch.where(pasted[:, None], rectangle, whole)
     top_left = torch.maximum(targets.boxes[:, :2], window[:, :2])
     bottom_right = torch.minimum(targets.boxes[:, 2:], window[:, 2:])
     short_side = (bottom_right - top_left).amin(dim=1)
@@ -158,8 +155,7 @@ def _lower(role: Tensor, is_face: Tensor, is_seen: Tensor) -> Tensor:
 
 def _share_inside(boxes: Tensor, window: Tensor) -> Tensor:
     """Share of each box's area inside the window of the same row; [F, 4] each -> [F]."""
-    sides = torch.minimum(boxes[:, 2:], window[:, 2:]) - torch.maximum(boxes[:, :2], window[:, :2])
-    return sides.clamp(min=0).prod(dim=1) / area(boxes).clamp(min=torch.finfo(boxes.dtype).tiny)
+    return intersection(boxes, window) / area(boxes).clamp(min=torch.finfo(boxes.dtype).tiny)
 
 
 def _points_inside(points: Tensor, window: Tensor) -> Tensor:

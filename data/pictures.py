@@ -1,7 +1,6 @@
 """The pictures of a training set: files read for every sample, or all decoded once, in main memory or on the device."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -26,6 +25,7 @@ from data.picture_files import (
 )
 from data.pixels import cut_on_device, resize_onto
 from utils import distributed
+from utils.cores import usable_cores
 from utils.errors import UserError
 from utils.memory import free_memory
 
@@ -209,7 +209,7 @@ def open_pictures(paths: list[str], cache: str, device: torch.device) -> Picture
 
 def _check_memory(cache: str, pictures: int, bytes_needed: int, place: torch.device) -> None:
     # Each process fills a buffer of its own, and those of one machine share its main memory.
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if place.type == "cpu" else 1
+    processes = distributed.processes_here() if place.type == "cpu" else 1
     free = free_memory(place)
     needed = f"--cache {cache} needs {bytes_needed * processes / 1e9:.1f} GB for {pictures:,} pictures"
     if processes > 1:
@@ -238,7 +238,7 @@ def can_fork() -> bool:
 
 def _in_threads(function: Callable, paths: list[str], words: str) -> Iterator:
     """function(path) of every path, in their order, with a bar; only a few results wait at any time."""
-    threads = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    threads = max(1, usable_cores() // distributed.processes_here())
     remaining = iter(tqdm(paths, words, disable=not distributed.is_main()))
     with ThreadPoolExecutor(threads) as pool:
         waiting = [pool.submit(function, path) for path in islice(remaining, 2 * threads)]

@@ -24,3 +24,12 @@ class Targets(NamedTuple):
     def to(self, device) -> "Targets":
         """The same rows on another device."""
         return Targets(*(field.to(device, non_blocking=True) for field in self))
+
+    def rows(self, chosen: Tensor) -> "Targets":
+        """Some rows, by their indices or a mask."""
+        return Targets(*(field[chosen] for field in self))
+
+    def absent(self, rows: int) -> "Targets":
+        """So many rows that no picture has, of the same types and on the same device."""
+        empty = Targets(*(field.new_zeros((rows, *field.shape[1:])) for field in self))
+        return empty._replace(role=empty.role + ABSENT)

@@ -62,9 +62,10 @@ class Criterion(nn.Module):
         losses = multibox_loss(outputs, fit, assignment, anchors, normalizer)
         if teacher is not None:
             teacher = teacher.in_float32()
-            taught, confidence = decode_boxes(teacher.boxes, anchors), face_probability(teacher.logits)
-            near = overlap(boxes, taught)
-            trusted = trusted_boxes(confidence, fit.giou, overlap(taught, assignment.boxes).giou, assignment)
+            teacher_boxes, confidence = decode_boxes(teacher.boxes, anchors), face_probability(teacher.logits)
+            near = overlap(boxes, teacher_boxes)
+            teacher_fit = overlap(teacher_boxes, assignment.boxes)
+            trusted = trusted_boxes(confidence, fit.giou, teacher_fit.giou, assignment)
             losses["kd_box"], losses["kd_code"] = box_distillation(
                 near, outputs.boxes, teacher.boxes, trusted, normalizer
             )

@@ -20,12 +20,12 @@ NEARLY_NOTHING = 1e-6
 
 
 def class_distillation(
-    student: Tensor, wanted: Tensor, taught: Tensor, temperature: float, normalizer: Tensor
+    student: Tensor, wanted: Tensor, mask: Tensor, temperature: float, normalizer: Tensor
 ) -> Tensor:
     """T^2 * KL(teacher || student) at temperature T (Hinton et al., 2015), a scalar.
 
     student: class logits [B, A, 2]; wanted: the face probability that is taught, at T = 1, [B, A], see wanted_scores;
-    taught: bool [B, A], the anchors that are.
+    mask: bool [B, A], the anchors that are taught.
     Each anchor is weighed by how far the two face probabilities at T = 1 are apart (Yang et al., ICCV 2023):
     unweighted, thousands of easy background anchors make up nearly all of the gradient at T = 4.
     """
@@ -38,7 +38,7 @@ def class_distillation(
         reduction="none",
         log_target=True,
     ).sum(dim=-1)
-    return temperature**2 * (disagreement * divergence * taught).sum() / normalizer
+    return temperature**2 * (disagreement * divergence * mask).sum() / normalizer
 
 
 @torch.no_grad()
@@ -53,15 +53,15 @@ def wanted_scores(confidence: Tensor, iou: Tensor) -> Tensor:
 
 
 def box_distillation(
-    fit: Overlap, student: Tensor, teacher: Tensor, taught: Tensor, normalizer: Tensor
+    fit: Overlap, student: Tensor, teacher: Tensor, weights: Tensor, normalizer: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What the labels' box and code terms are with the teacher's box in place of the label's, two scalars.
 
-    fit: of the student's decoded boxes to the teacher's, [B, A]; student, teacher: box codes [B, A, 4]; taught: the
-    weight of each anchor, [B, A], see trusted_boxes.
+    fit: of the student's decoded boxes to the teacher's, [B, A]; student, teacher: box codes [B, A, 4]; weights: of
+    the anchors, [B, A], see trusted_boxes.
     """
     code = functional.smooth_l1_loss(student, teacher, reduction="none").mean(dim=-1)
-    return masked_sum(1 - fit.giou, taught) / normalizer, masked_sum(code, taught) / normalizer
+    return masked_sum(1 - fit.giou, weights) / normalizer, masked_sum(code, weights) / normalizer
 
 
 @torch.no_grad()
@@ -75,14 +75,13 @@ def trusted_boxes(confidence: Tensor, student_giou: Tensor, teacher_giou: Tensor
 
 
 def landmark_distillation(
-    student: Tensor, teacher: Tensor, confidence: Tensor, taught: Tensor, normalizer: Tensor
+    student: Tensor, teacher: Tensor, confidence: Tensor, mask: Tensor, normalizer: Tensor
 ) -> Tensor:
     """Smooth L1 between the landmark offsets [B, A, 10], their mean, where the teacher is sure of a face, a scalar.
 
-    Sure is a face probability `confidence` [B, A] > 0.7. taught: bool [B, A], the anchors whose labels have no
-    landmarks.
+    Sure is a face probability `confidence` [B, A] > 0.7. mask: bool [B, A], the anchors whose labels have no landmarks.
     """
-    sure = (taught & (confidence > LANDMARK_CONFIDENCE)).float()
+    sure = (mask & (confidence > LANDMARK_CONFIDENCE)).float()
     difference = functional.smooth_l1_loss(student, teacher, reduction="none")
     return masked_sum(difference.mean(dim=-1), sure) / normalizer
 

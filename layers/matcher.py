@@ -143,7 +143,7 @@ def _inside_ignored(targets: Targets, batch_size: int, height: int, width: int) 
     is_ignored = targets.role == IGNORED
     if _may_choose(is_ignored):
         smallest = INSIDE_IGNORED * ANCHOR_SIZES[0][0] ** 2
-        targets = Targets(*(field[is_ignored & (area(targets.boxes) >= smallest)] for field in targets))
+        targets = targets.rows(is_ignored & (area(targets.boxes) >= smallest))
         is_ignored = targets.role == IGNORED
     device = targets.boxes.device
     levels: dict[int, list[Tensor]] = {}
@@ -175,12 +175,8 @@ def _count(height: int, width: int) -> int:
 def _rows_to_match(targets: Targets) -> Targets:
     """The targets, where rows may be chosen without absent faces; never without a row."""
     if _may_choose(targets.role):
-        present = targets.role != ABSENT
-        targets = Targets(*(field[present] for field in targets))
-    if len(targets.picture):
-        return targets
-    absent = Targets(*(field.new_zeros((1, *field.shape[1:])) for field in targets))
-    return absent._replace(role=absent.role + ABSENT)
+        targets = targets.rows(targets.role != ABSENT)
+    return targets if len(targets.picture) else targets.absent(1)
 
 
 def _may_choose(rows: Tensor) -> bool:

@@ -114,8 +114,7 @@ class Heads(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """P3, P4, P5 -> boxes [B, A, 4], logits [B, A, 2], landmarks [B, A, 10] in the order of the anchors."""
-        boxes, logits, landmarks = (self._predict(c, levels) for c in (self.boxes, self.logits, self.landmarks))
-        return boxes, logits, landmarks
+        return tuple(self._predict(convs, levels) for convs in (self.boxes, self.logits, self.landmarks))
 
     @staticmethod
     def _predict(convs: nn.ModuleList, levels: Sequence[Tensor]) -> Tensor:

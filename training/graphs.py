@@ -104,7 +104,7 @@ class Recording:
         self.step = step
         self.images = images
         self.mix = mix
-        self.targets = absent_targets(rows, targets)
+        self.targets = targets.absent(rows)
 
     def record(self, pool: tuple[int, int]) -> None:
         """Record all three parts; nothing is computed yet. pool: of memory that recordings share."""
@@ -133,13 +133,6 @@ class Recording:
         self.norm = self.step.move(self._exchanged)
 
 
-def absent_targets(rows: int, like: Targets) -> Targets:
-    """So many rows that no picture has, of the types and on the device of others."""
-    empty = Targets(*(field.new_zeros((rows, *field.shape[1:])) for field in like))
-    empty.role.fill_(ABSENT)
-    return empty
-
-
 def place_targets(targets: Targets, places: Targets) -> None:
     """Put targets into the first rows of others; what follows is absent."""
     rows = len(targets.role)
@@ -150,7 +143,7 @@ def place_targets(targets: Targets, places: Targets) -> None:
 
 def filled_up(rows: int, targets: Targets) -> Targets:
     """Targets with absent rows up to so many: what is compiled knows no other numbers of rows than recordings."""
-    places = absent_targets(rows, targets)
+    places = targets.absent(rows)
     place_targets(targets, places)
     return places
 

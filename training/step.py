@@ -60,7 +60,8 @@ class TrainingStep:
         """Move the weights by one batch, which is on the device, its pictures mixed or not, as a CPU generator draws.
 
         Returns the unweighted terms of the loss over this process's share, the norm of the whole gradient before it is
-        clipped, and the gradient norms that task and teacher send into the neck, where asked for; all on the device.
+        clipped, and the gradient norms that task and teacher send into the neck, where asked for, of the first part of
+        this process as its share of the batch; all on the device.
         """
         return self.run(batch.images, batch.targets, self.plan(batch, generator, mixes), measure_gradients)
 
@@ -130,7 +131,10 @@ class TrainingStep:
         return norm
 
     def _try(self, part: Callable, *inputs):
-        """What a part of the step returns. Where it fails compiled, once more without torch.compile, from then on."""
+        """What a part of the step returns. Where it fails compiled, once more without torch.compile, from then on.
+
+        Where it fails in its backward pass, BatchNorm's statistics move twice by this one batch.
+        """
         try:
             return part(*inputs)
         except Exception as error:  # each missing piece (a C++ compiler, Triton, a GPU too old) raises its own type

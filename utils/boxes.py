@@ -24,6 +24,11 @@ def area(boxes: Tensor) -> Tensor:
     return _rectangle(boxes[..., :2], boxes[..., 2:])
 
 
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """Areas shared by matching rows, [..., 4] each -> [...]."""
+    return _rectangle(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
+
+
 def intersection_matrix(a: Tensor, b: Tensor) -> Tensor:
     """Areas shared by every pair of [N, 4] and [M, 4] -> [N, M]."""
     # Side by side: an innermost axis of two corners would keep the CPU from vectorising.
@@ -36,9 +41,9 @@ def intersection_matrix(a: Tensor, b: Tensor) -> Tensor:
 
 def iou_matrix(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of every pair of [N, 4] and [M, 4] -> [N, M]; 0 where both areas are 0."""
-    intersection = intersection_matrix(a, b)
-    union = area(a)[:, None] + area(b)[None] - intersection
-    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
+    shared = intersection_matrix(a, b)
+    union = area(a)[:, None] + area(b)[None] - shared
+    return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
 def overlap(a: Tensor, b: Tensor) -> Overlap:
@@ -47,10 +52,10 @@ def overlap(a: Tensor, b: Tensor) -> Overlap:
     Boxes turned inside out count as empty. Defined, with finite gradients, for empty boxes too.
     """
     epsilon = 1e-7
-    intersection = _rectangle(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
-    union = area(a) + area(b) - intersection
+    shared = intersection(a, b)
+    union = area(a) + area(b) - shared
     hull = _rectangle(torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:]))
-    iou = intersection / (union + epsilon)
+    iou = shared / (union + epsilon)
     return Overlap(iou, iou - (hull - union) / (hull + epsilon))
 
 

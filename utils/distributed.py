@@ -15,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from utils.cores import usable_cores
 from utils.errors import STOPPED, UserError, exit_code
 
 #: How long processes wait for one another. The first one measures AP meanwhile, by slow protocols too; PyTorch would
@@ -72,7 +73,12 @@ def training_devices() -> str:
 
     On small pictures two processes beat two threads.
     """
-    return "0" if torch.cuda.is_available() else ",".join(["cpu"] * min(2, os.cpu_count() or 1))
+    return "0" if torch.cuda.is_available() else ",".join(["cpu"] * min(2, usable_cores()))
+
+
+def processes_here() -> int:
+    """How many of the launched processes run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def launched_processes() -> int:
@@ -123,25 +129,35 @@ def _run(main: Callable, options) -> None:
 def join(devices: list[torch.device]) -> torch.device:
     """Take one's place among the launched processes, if any; returns the device this process works on.
 
-    Process i of a machine takes the i-th of `devices`; under torchrun with one GPU named, GPU i.
+    UserError where there is none for it.
     """
-    if launched_processes() == 1:
-        device = devices[0]
-    else:
-        place = int(os.environ["LOCAL_RANK"])
-        device = devices[place] if place < len(devices) else torch.device(devices[0].type, place)
-        if device.type == "cpu":
-            device = torch.device("cpu")
-            # More threads than cores would spend their time waiting for each other.
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
-        elif device.index >= torch.cuda.device_count():
-            raise UserError(f"process {place} of this machine has no GPU of its own: PyTorch sees "
+    device = own_device(devices)
+    is_gpu = device.type == "cuda"
+    if launched_processes() > 1:
+        if is_gpu and device.index >= torch.cuda.device_count():
+            raise UserError(f"process {device.index} of this machine has no GPU of its own: PyTorch sees "
                             f"{torch.cuda.device_count()}; start as many processes as there are GPUs")
-        is_gpu = device.type == "cuda"
+        if not is_gpu:  # more threads than cores would spend their time waiting for each other
+            torch.set_num_threads(max(1, usable_cores() // processes_here()))
         dist.init_process_group("nccl" if is_gpu else "gloo", timeout=PATIENCE, device_id=device if is_gpu else None)
-    if device.type == "cuda":
+    if is_gpu:
         torch.cuda.set_device(device)
     return device
+
+
+def own_device(devices: list[torch.device]) -> torch.device:
+    """The device of this process: of as many as run on this machine the i-th has the i-th of `devices`.
+
+    Where torchrun started several and one GPU is named, as by default, it has GPU i. UserError where other numbers of
+    devices and processes meet.
+    """
+    processes, place = processes_here(), int(os.environ.get("LOCAL_RANK", 0))
+    if launched_processes() == 1 or len(devices) == processes:
+        return devices[place]
+    if len(devices) != 1:
+        raise UserError(f"--gpu names {len(devices)} devices for {processes} processes of this machine: name one for "
+                        "each, or leave it out")
+    return devices[0] if devices[0].type == "cpu" else torch.device("cuda", place)
 
 
 def leave() -> None:
@@ -209,15 +225,6 @@ def wait_for_all() -> None:
     """Return when every process has come here."""
     if dist.is_initialized():
         dist.barrier()
-
-
-def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of `values` over all processes, on each of them; `values` itself is not changed."""
-    if not dist.is_initialized():
-        return values
-    total = values.clone()
-    sum_in_place(total)
-    return total
 
 
 def sum_in_place(values: Tensor | None) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from data.drawn.people import COVERS, Person, any_colour, draw_person, imagine_p
 from data.drawn.scenery import draw_light, draw_place, draw_thing
 from data.ground_truth import SUBSET_HEIGHTS
 from data.picture_files import encode_picture
+from utils.cores import usable_cores
 from utils.errors import UserError
 from utils.files import atomic_folder
 from widerface_evaluate.ground_truth_files import ATTRIBUTES, AnnotatedPicture, write_ground_truth
@@ -211,7 +211,7 @@ def draw_picture(folder: Path, seed: list[int], index: int) -> DrawnPicture:
 def draw_split(folder: Path, count: int, seed: list[int]) -> list[DrawnPicture]:
     """Draw all pictures of a split, on every core, and return their labels in WIDER FACE's order: by event."""
     draw = partial(draw_picture, folder, seed)
-    processes = min(os.cpu_count() or 1, 8, max(1, count // 30))
+    processes = min(usable_cores(), 8, max(1, count // 30))
     # Not forked: a caller may have threads running, and Windows cannot.
     with interrupts_ignored():  # so that processes are born deaf to Ctrl-C, which would interrupt their imports
         pool = multiprocessing.get_context("spawn").Pool(processes, ignore_interrupts)

@@ -63,8 +63,8 @@ def make_dataset(records, place=FILES, seed=5, side=64) -> TrainingDataset:
     return TrainingDataset(records, pictures, side, seed, training_augmentations(side, mask_probability=0.5))
 
 
-def make_loader(dataset, batch_size=4, num_workers=0) -> TrainingLoader:
-    return TrainingLoader(dataset, EpochBatchSampler(len(dataset), batch_size, seed=1), num_workers, CPU)
+def make_loader(dataset, batch_size=4, num_workers=0, device=CPU) -> TrainingLoader:
+    return TrainingLoader(dataset, EpochBatchSampler(len(dataset), batch_size, seed=1), num_workers, device)
 
 
 def whole_epochs(loader, epochs=(0, 1)) -> list:
@@ -246,6 +246,17 @@ def test_workers_see_the_same_pictures_as_the_main_process(records, place):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_an_epoch_on_a_gpu_takes_the_memory_of_the_one_before(records):
+    loader = make_loader(make_dataset(records), device=torch.device("cuda", 0))
+    reserved = []
+    for _ in range(5):
+        whole_epochs(loader, epochs=(0,))
+        torch.cuda.synchronize()
+        reserved.append(torch.cuda.memory_reserved())
+    assert len(set(reserved[1:])) == 1
+
+
 @pytest.mark.parametrize("place", CACHES)
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_preview_shows_the_first_pictures_and_moves_nothing(records, place, num_workers):
@@ -310,12 +321,15 @@ def test_the_memory_needed_is_said(records, capsys, monkeypatch):
 
 def test_shares_of_training_sets():
     """Of twelve samples nine come from two pictures, three from ten; a picture's second sample gets other draws."""
-    sampler = EpochBatchSampler(12, 4, seed=0, quotas=quotas([2, 10], [0.75, 0.25]))
+    sampler = EpochBatchSampler(12, 4, seed=0, quotas=quotas([2, 10], [0.75, 0.25], 4))
     first, again = ([index for batch in sampler for _, index in batch] for _ in range(2))
     assert first == again and len(set(first)) == 12
     pictures = np.array(first) % 12
     assert sorted(np.bincount(pictures[pictures < 2]).tolist()) == [4, 5] and len(set(pictures[pictures >= 2])) == 3
     sampler.set_epoch(1)
     assert [index for batch in sampler for _, index in batch] != first
-    [batch] = EpochBatchSampler(12, 12, 0, quotas=quotas([2, 10], [0, 1]))
+    [batch] = EpochBatchSampler(12, 12, 0, quotas=quotas([2, 10], [0, 1], 12))
     assert min(index % 12 for _, index in batch) == 2
+    [batch] = EpochBatchSampler(4, 8, 0, quotas=quotas([2, 2], [0.75, 0.25], 8))  # more than there are pictures
+    indices = np.array([index for _, index in batch])
+    assert len(set(indices)) == 8 and np.bincount(indices % 4).tolist() == [3, 3, 1, 1]

@@ -124,6 +124,13 @@ def test_what_is_cut_too_small_is_no_face():
     assert mixed.boxes[pasted].tolist() == [[52, 10, 60, 40], [55.5, 50, 60, 80], [50, 0, 60, 5]]
 
 
+def test_what_cutmix_leaves_of_a_region_is_no_background():
+    whole = [0, 0, 100, 100]
+    regions = make_targets((0, whole, IGNORED), (1, whole, IGNORED))
+    mixed = mix_targets(regions, swap(rectangle=((0, 0, 99, 100), (0, 0, 100, 100))))
+    assert mixed.role[:2].tolist() == [IGNORED, ABSENT]  # a strip is left of the first, nothing of the second
+
+
 def test_ignored_and_absent_rows_never_become_faces():
     box = [10, 10, 50, 50]
     faces = make_targets((0, box, IGNORED), (0, box, ABSENT), (1, box, IGNORED), (1, box, ABSENT))

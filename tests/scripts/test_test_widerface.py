@@ -52,7 +52,7 @@ def test_every_protocol_is_a_row(tmp_path, drawn_set, student_checkpoint):
     assert len({row["scale"] for row in rows}) == 4 and "voting" in rows[-1]["NMS"]
 
 
-def test_a_stopped_run_goes_on_and_another_checkpoint_starts_anew(
+def test_a_stopped_run_goes_on_and_another_checkpoint_or_set_starts_anew(
         monkeypatch, validation_set, student_checkpoint, tmp_path):
     arguments = ["--dataset_folder", validation_set, "--save_folder", tmp_path / "out", "--protocol", "vga"]
     run("--trained_model", student_checkpoint, *arguments)
@@ -72,6 +72,10 @@ def test_a_stopped_run_goes_on_and_another_checkpoint_starts_anew(
     run("--trained_model", other, *arguments)
     assert len(seen[1]) == len(written)
     assert all(path.read_text() != whole[path] for path in written)
+
+    arguments[1] = shutil.copytree(validation_set, tmp_path / "pictures of the same names")
+    run("--trained_model", other, *arguments)
+    assert len(seen[2]) == len(written)
 
 
 def spy(detect_files, seen):

@@ -1,5 +1,6 @@
 """Devices as people name them; several processes that train as one."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import test_widerface
 from benchmarks import training_loader
 from training.flags import parse_args as train_flags
 from utils import distributed
+from utils.cores import usable_cores
 from utils.errors import UserError
 
 
@@ -43,6 +45,38 @@ def test_auto_is_the_default_of_every_script(parse):
     needed = {detect.parse_args: ["a.jpg"], test_widerface.parse_args: model,
               benchmark.parse_args: [*model, "--teacher_model", "a.pth"]}
     assert parse(arguments=needed.get(parse, [])).gpu == "auto"
+
+
+@pytest.mark.parametrize(("gpus", "processes", "found"), [
+    ("0", 1, "0"), ("3", 1, "3"),
+    ("0", 4, "0123"), ("2", 4, "0123"),  # torchrun started four
+    ("2,3", 2, "23"), ("3,2", 2, "32"),
+    ("2,3", 4, None), ("0,1,2", 2, None),
+])
+def test_each_process_has_a_gpu_of_its_own(monkeypatch, gpus, processes, found):
+    devices = [torch.device("cuda", int(number)) for number in gpus.split(",")]
+    monkeypatch.setenv("WORLD_SIZE", str(2 * processes if processes > 1 else 1))  # of two machines
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    places = []
+    for place in range(processes):
+        monkeypatch.setenv("LOCAL_RANK", str(place))
+        if found is None:
+            with pytest.raises(UserError, match=rf"{len(devices)} devices for {processes} processes"):
+                distributed.own_device(devices)
+        else:
+            places.append(distributed.own_device(devices).index)
+    assert "".join(map(str, places)) == (found or "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no system that ties processes to cores")
+def test_cores_that_the_process_is_not_tied_to_do_not_count():
+    before = os.sched_getaffinity(0)
+    assert usable_cores() == len(before)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def average_and_save(folder: Path) -> None:
