@@ -1,4 +1,4 @@
-"""All hostile files and all kills: what every reader makes of them. Not part of the tests: it takes some 15 minutes.
+"""All hostile files and all kills: what every reader makes of them. Not part of the tests: it takes 18 minutes.
 
     python -m tests.hostile
     python -m tests.hostile --seed 7      # other files, other moments
