@@ -166,6 +166,8 @@ def weights_after(kind: type[TrainingStep], checkpoint: Path, batches: list[Batc
     step = build(kind, checkpoint)
     step.model.eval()
     step.criterion = Criterion(True, 0.7, 0.0, 4.0)  # the feature term is that of each process
+    # AdamW would make a whole step of the rounding of a gradient that is nearly 0.
+    step.optimizer = torch.optim.SGD(step.model.parameters(), lr=1e-2)
     for batch in batches:
         step(batch, torch.Generator(), mixes=False)
     return all_weights(step.model.network)
@@ -198,7 +200,7 @@ def test_two_processes_that_replay_move_the_weights_as_one(teacher_checkpoint, t
     expected = weights_after(TrainingStep, teacher_checkpoint, batches(4))
     first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in range(2))
     assert torch.equal(first, second)
-    assert (first - expected).norm() < 1e-3 * (expected - start).norm()
+    assert (first - expected).norm() < 1e-4 * (expected - start).norm()
 
 
 @GPU
