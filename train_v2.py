@@ -82,7 +82,7 @@ BUSY_DEVICE_WAIT = 0.02
 SLOW_LOADER = "note: the GPU waits for pictures: more --num_workers, --cache ram or --cache device make it faster"
 
 #: By three small budgets: docs/experiments/2026-11-27-mixing-one-at-a-time.md.
-USELESS_MIXUP = ("note: MixUp brought no AP at any of the small budgets measured, -0.2 to -1.7 points: "
+USELESS_MIXUP = ("note: MixUp brought no AP to V2 at any of the small budgets measured, -0.2 to -1.7 points: "
                  "--mixup_alpha 0 turns it off (docs/training.md)")
 
 

@@ -77,8 +77,8 @@ def training_devices() -> str:
 
 
 def processes_here() -> int:
-    """How many of the launched processes run on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    """How many of the launched processes run on this machine: all, unless the launcher says otherwise."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", launched_processes()))
 
 
 def launched_processes() -> int:
@@ -151,8 +151,10 @@ def own_device(devices: list[torch.device]) -> torch.device:
     Where torchrun started several and one GPU is named, as by default, it has GPU i. UserError where other numbers of
     devices and processes meet.
     """
-    processes, place = processes_here(), int(os.environ.get("LOCAL_RANK", 0))
-    if launched_processes() == 1 or len(devices) == processes:
+    if launched_processes() == 1:
+        return devices[0]
+    processes, place = processes_here(), int(os.environ["LOCAL_RANK"])
+    if len(devices) == processes:
         return devices[place]
     if len(devices) != 1:
         raise UserError(f"--gpu names {len(devices)} devices for {processes} processes of this machine: name one for "

@@ -68,6 +68,16 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch, gpus, processes, found):
     assert "".join(map(str, places)) == (found or "")
 
 
+def test_a_launcher_that_does_not_count_the_processes_of_a_machine(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    [first, second] = [torch.device("cuda", number) for number in (2, 3)]
+    assert distributed.own_device([first]) == first  # one process, whatever is left in the environment
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert distributed.own_device([first, second]) == second
+    assert distributed.own_device([first]) == torch.device("cuda", 1)
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no system that ties processes to cores")
 def test_cores_that_the_process_is_not_tied_to_do_not_count():
     before = os.sched_getaffinity(0)
