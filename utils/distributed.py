@@ -18,9 +18,13 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from utils.cores import usable_cores
 from utils.errors import STOPPED, UserError, exit_code
 
-#: How long processes wait for one another. The first one measures AP meanwhile, by slow protocols too; PyTorch would
-#: end GPU processes that wait for 10 minutes. Those of a process that dies are ended by the launcher.
+#: How long processes that have found each other wait for one another. The first one measures AP meanwhile, by slow
+#: protocols too; PyTorch would end GPU processes that wait for 10 minutes. Where one dies, the launcher of its machine
+#: ends the others there.
 PATIENCE = timedelta(hours=12)
+
+#: All processes of the run, as patient as that; None before they have found each other.
+_everybody: dist.ProcessGroup | None = None
 
 
 def parse_devices(text: str) -> list[torch.device]:
@@ -131,6 +135,7 @@ def join(devices: list[torch.device]) -> torch.device:
 
     UserError where there is none for it.
     """
+    global _everybody
     device = own_device(devices)
     is_gpu = device.type == "cuda"
     if launched_processes() > 1:
@@ -139,7 +144,9 @@ def join(devices: list[torch.device]) -> torch.device:
                             f"{torch.cuda.device_count()}; start as many processes as there are GPUs")
         if not is_gpu:  # more threads than cores would spend their time waiting for each other
             torch.set_num_threads(max(1, usable_cores() // processes_here()))
-        dist.init_process_group("nccl" if is_gpu else "gloo", timeout=PATIENCE, device_id=device if is_gpu else None)
+        # With PyTorch's own patience of minutes: a machine whose processes have stopped before may never come.
+        dist.init_process_group("nccl" if is_gpu else "gloo", device_id=device if is_gpu else None)
+        _everybody = dist.new_group(timeout=PATIENCE)
     if is_gpu:
         torch.cuda.set_device(device)
     return device
@@ -192,7 +199,7 @@ def share_start(module: nn.Module) -> None:
     """Give parameters and buffers the values they have in the first process, on each of them."""
     if dist.is_initialized():
         for tensor in module.state_dict().values():
-            dist.broadcast(tensor, 0)
+            dist.broadcast(tensor, 0, group=_everybody)
 
 
 def pack_gradients(module: nn.Module) -> Tensor | None:
@@ -226,10 +233,10 @@ def _trained(module: nn.Module) -> list[nn.Parameter]:
 def wait_for_all() -> None:
     """Return when every process has come here."""
     if dist.is_initialized():
-        dist.barrier()
+        dist.barrier(group=_everybody)
 
 
 def sum_in_place(values: Tensor | None) -> None:
     """Put the sum over all processes in the place of `values`; nothing where there is one process."""
     if dist.is_initialized():
-        dist.all_reduce(values)
+        dist.all_reduce(values, group=_everybody)

@@ -201,9 +201,10 @@ def difference_table(name: str, other: str, samples: dict[str, dict[str, np.ndar
     return "\n".join(lines)
 
 
-def summary(curves: dict[str, Curve], samples: dict[str, np.ndarray]) -> dict:
-    """What --json writes for one model; null is the AP of a group without faces."""
-    result = {name: None if np.isnan(curve.ap) else float(curve.ap) for name, curve in curves.items()}
+def summary(curves: dict[str, Curve], samples: dict[str, np.ndarray], extent: str) -> dict:
+    """What --json writes for one model; null is the AP of a group without faces. extent: of --pictures, or ""."""
+    result: dict = {"pictures": extent} if extent else {}
+    result |= {name: None if np.isnan(curve.ap) else float(curve.ap) for name, curve in curves.items()}
     if samples:
         result["intervals"] = {name: average_precision.interval(values) for name, values in samples.items()}
     return result
@@ -242,7 +243,8 @@ def parse_args() -> argparse.Namespace:
                         help="folder of predictions; may be given several times to compare models")
     parser.add_argument("-g", "--gt", metavar="DIR", type=Path, required=True, help="folder of the four .mat files")
     parser.add_argument("--json", metavar="FILE", type=Path,
-                        help="write the AP here: {easy, medium, hard, ...}, for several -p one such by NAME")
+                        help="write the AP here: {easy, medium, hard, ...}, with --pictures what they are of; for "
+                             "several -p one such by NAME")
     parser.add_argument("--plot", metavar="DIR", type=Path, help="draw the three precision-recall curves here")
     parser.add_argument("--by", choices=("size", *average_precision.LABEL_VALUES, "event"),
                         help="AP by height of the faces, or of the hard faces by label or event, the others ignored")
@@ -267,11 +269,12 @@ def main() -> None:
             check_place(path)  # before the work
     names = [name for name, _ in args.pred]
     ground_truth = wider_files.load_ground_truth(args.gt)
-    listed = np.ones(len(ground_truth.pictures), dtype=bool)
+    listed, extent = np.ones(len(ground_truth.pictures), dtype=bool), ""
     if args.pictures is not None:
         listed = wider_files.read_picture_list(args.pictures, ground_truth)
         kept = listed | np.all([wider_files.has_predictions(folder, ground_truth) for _, folder in args.pred], axis=0)
-        print(wider_files.extent(ground_truth.part(listed), len(ground_truth.pictures)), file=sys.stderr)
+        extent = wider_files.extent(ground_truth.part(listed), len(ground_truth.pictures))
+        print(extent, file=sys.stderr)
         ground_truth, listed = ground_truth.part(kept), listed[kept]
     groups, faces = average_precision.subset_groups(ground_truth), ground_truth.subsets["hard"]
     if args.min_height is not None:
@@ -299,7 +302,7 @@ def main() -> None:
     for name in names[1:] if args.bootstrap else []:
         print(difference_table(name, names[0], samples))
     if args.json:
-        results = {name: summary(curves[name], samples[name]) for name in names}
+        results = {name: summary(curves[name], samples[name], extent) for name in names}
         text = json.dumps(results if len(names) > 1 else results[names[0]], indent=2, ensure_ascii=False)
         # A byte of a name that is no UTF-8 becomes \udce9 or the like, which JSON can hold.
         write_whole(args.json, lambda path: path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace"))

@@ -319,8 +319,10 @@ def test_predictions_of_a_part_need_no_files_of_the_rest(tmp_path):
     write_predictions(tmp_path / "found", {ONE: [[*FACE, 0.9], [*FAR, 0.95]]})
     (tmp_path / "list.txt").write_text("0--A/one.jpg\n")
     command = [SCRIPT, "-p", tmp_path / "found", "-g", tmp_path / "truth"]
-    run = run_python(*command, "--pictures", tmp_path / "list.txt")
+    run = run_python(*command, "--pictures", tmp_path / "list.txt", "--json", tmp_path / "ap.json")
     assert "Hard   Val AP: 0.5\n" in run.stdout and "1 of 2 pictures, 1 event\n" in run.stderr
+    written = json.loads((tmp_path / "ap.json").read_text(encoding="utf-8"))
+    assert written == {"pictures": "1 of 2 pictures, 1 event", "easy": 0.5, "medium": 0.5, "hard": 0.5}
     run = run_python(*command)
     assert run.returncode == 2 and "1--B is missing" in run.stderr
     (tmp_path / "list.txt").write_text("0--A/one.jpg\n1--B/two.jpg\n")
