@@ -46,7 +46,7 @@ from layers.anchors import STRIDES, make_anchors
 from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_backbone, load_model, load_weights, read_weights
-from training.checkpoint import save_training_state
+from training.checkpoint import CheckpointWriter, training_state
 from training.checks import IMAGENET_BACKBONE, check_files, share_batch
 from training.curves import plot_training
 from training.ema import WeightAverage
@@ -162,7 +162,7 @@ def train(options: Namespace) -> None:
 def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options) -> None:
     """All epochs that are still to do, and what is written after each: the checkpoint to go on from last of all.
 
-    Whatever a kill leaves out is so written again.
+    Whatever a kill leaves out is so written again. Checkpoints are written while the next epoch goes on.
     """
     folder, device, steps = options.save_folder, step.anchors.device, len(sampler)
     log = TrainingLog(folder / LOG, epochs.start, options.tensorboard) if distributed.is_main() else None
@@ -170,13 +170,14 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options
         sampler.set_epoch(epochs.start)
         draw_first_batch(loader, folder / BATCH)
     drawn = -math.inf
-    with show_progress(options.epochs * steps, epochs.start * steps) as progress:
+    with CheckpointWriter() as writer, show_progress(options.epochs * steps, epochs.start * steps) as progress:
         for epoch in epochs:
             sampler.set_epoch(epoch)
             progress.set_description(f"epoch {epoch + 1}/{options.epochs}")
             row = train_one_epoch(step, loader, epoch, options, progress)
             if not distributed.is_main():
                 continue
+            writer.wait()  # for the epoch before: its checkpoints come before the row of this one
             if device.type == "cuda" and epoch == epochs.start + 1 and row["device_wait"] < BUSY_DEVICE_WAIT:
                 progress.write(SLOW_LOADER)
             names = due_checkpoints(epoch, options)
@@ -190,8 +191,8 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options
             if time.monotonic() - drawn >= CURVES_EVERY or epoch + 1 == options.epochs:
                 plot_training(log.rows, folder / CURVES, list(step.criterion.weights))
                 drawn = time.monotonic()
-            for path in (checkpoint_path(options, name) for name in [*names, "last"]):
-                save_training_state(path, step.model, step.optimizer, step.average, epoch + 1, best_ap, options)
+            paths = [checkpoint_path(options, name) for name in [*names, "last"]]
+            writer.write(training_state(step.model, step.optimizer, step.average, epoch + 1, best_ap, options), paths)
             progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
     if log is not None:
         distributed.say(last_words(log.rows, options))

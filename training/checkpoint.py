@@ -2,9 +2,11 @@
 
 import io
 from argparse import Namespace
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from models.fitting import fill
@@ -25,26 +27,30 @@ ENTRIES = {
 }
 
 
-def save_training_state(
-    path: str | Path, trainee: Trainee, optimizer: Optimizer, average: WeightAverage, epochs_done: int,
-    best_ap: float, options: Namespace,
-) -> None:
-    """Write a checkpoint of train_v2.py: the network and its average, and all that going on needs."""
-    state = {
+def training_state(
+    trainee: Trainee, optimizer: Optimizer, average: WeightAverage, epochs_done: int, best_ap: float, options: Namespace
+) -> dict:
+    """All ENTRIES of a run as it is now, in main memory: later steps change nothing in them."""
+    return {
         "model_name": trainee.network.name,
-        "model": trainee.network.state_dict(),
-        "ema": average.network.state_dict(),
+        "model": in_memory(trainee.network.state_dict()),
+        "ema": in_memory(average.network.state_dict()),
         "ema_updates": average.updates,
-        "projections": trainee.projections.state_dict(),
-        "optimizer": optimizer_state(optimizer),
+        "projections": in_memory(trainee.projections.state_dict()),
+        "optimizer": in_memory(optimizer_state(optimizer)),
         "epochs_done": epochs_done,
         "best_ap": best_ap,
         "options": {name: plain(value) for name, value in vars(options).items() if name not in OWN_FLAGS},
     }
-    content = io.BytesIO()  # by way of memory: the same state is the same bytes under any name
-    torch.save(state, content)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+
+
+def in_memory(value: object) -> object:
+    """A state_dict whose tensors are copies in main memory. Other threads so need not touch the device."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {name: in_memory(part) for name, part in value.items()}
+    return [in_memory(part) for part in value] if isinstance(value, list) else value
 
 
 def plain(value: object) -> object:
@@ -52,6 +58,44 @@ def plain(value: object) -> object:
     if isinstance(value, list):
         return [plain(part) for part in value]
     return str(value) if isinstance(value, Path) else value
+
+
+class CheckpointWriter:
+    """Writes checkpoints while the training goes on, in one thread, which gets one state at a time.
+
+    As a context it ends when the last one is written, whatever ended the training.
+    """
+
+    def __init__(self):
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future | None = None
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self.wait()
+
+    def write(self, state: dict, paths: list[Path]) -> None:
+        """Begin to write a training state to all the paths, one after the other, when what was begun is written."""
+        self.wait()
+        self._writing = self._thread.submit(write_training_state, state, paths)
+
+    def wait(self) -> None:
+        """Return when all is written; UserError where it cannot be, and what comes after it is not written."""
+        if self._writing is not None:
+            self._writing.result()
+
+
+def write_training_state(state: dict, paths: list[Path]) -> None:
+    """Write the same bytes to all the paths, one after the other."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    for path in paths:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
 
 def load_training_state(

@@ -1,5 +1,6 @@
 """Trainings that are killed, resumed, started twice, interrupted, and given folders and logs that do not fit."""
 
+import errno
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from tests.kills import RENAMES
 from tests.tiny_training import EPOCHS, are_same, contents, go_on, tiny_flags, train, write_pictures
 from training.log import TrainingLog, read_log
 from training.run_folder import LOCK
-from utils.errors import UserError
+from utils.errors import UserError, exit_code
 from utils.locks import folder_lock
 from utils.pth_files import read_checkpoint
 
@@ -143,6 +144,24 @@ def test_a_folder_in_the_place_of_a_file_is_told_before_the_first_epoch(labels, 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=re.escape(name)):
         patch.setattr("train_v2.read_labels", None)
         train(tiny_flags(labels, tmp_path / "run"))
+
+
+def test_a_full_disk_is_told_in_one_line_and_loses_nothing(labels, unbroken, tmp_path, capsys):
+    flags, rename = tiny_flags(labels, tmp_path / "run"), os.replace
+
+    def rename_on_a_full_disk(source, target):
+        if "_last" in str(target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+        rename(source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", rename_on_a_full_disk)
+        assert exit_code(lambda: train(flags)) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.match("error: cannot write .*_last.pth .*make room", line)
+    assert len(read_log(tmp_path / "run" / "training_log.csv")) == 1  # nothing of the epoch after it
+    go_on(flags)
+    assert are_same(contents(unbroken), contents(tmp_path / "run"))
 
 
 # Ctrl-C

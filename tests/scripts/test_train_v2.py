@@ -14,6 +14,7 @@ import train_v2
 from models import MODELS, load_model
 from models.featherface_v2 import FeatherFaceV2
 from tests.helpers import ROOT, call, exit_code
+from training.checkpoint import CheckpointWriter
 from training.checks import check_files
 from training.flags import parse_args
 from training.log import read_log
@@ -65,17 +66,17 @@ def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(monkeypatch, flags, t
     flags += [*loading, "--eval_every", "0"] if loading else []
     call(train_v2.main, *flags, "--save_folder", str(whole))
 
-    write = train_v2.save_training_state
+    write = CheckpointWriter.write
 
-    def write_and_die(path, trainee, optimizer, average, epochs_done, *rest):
-        write(path, trainee, optimizer, average, epochs_done, *rest)
-        if epochs_done == stop_after:
+    def write_and_die(self, state, paths):
+        write(self, state, paths)
+        if state["epochs_done"] == stop_after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_v2, "save_training_state", write_and_die)
+    monkeypatch.setattr(CheckpointWriter, "write", write_and_die)
     with pytest.raises(KeyboardInterrupt):
         call(train_v2.main, *flags, "--save_folder", str(broken))
-    monkeypatch.setattr(train_v2, "save_training_state", write)
+    monkeypatch.setattr(CheckpointWriter, "write", write)
     call(train_v2.main, *flags, "--save_folder", str(broken), "--resume_net", str(broken / "FeatherFaceV2_last.pth"))
 
     expected, found = (weights_of(folder / "FeatherFaceV2_final.pth") for folder in (whole, broken))
