@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import train_v2
+from data.picture_files import write_picture
 from models import MODELS, load_model
 from models.featherface_v2 import FeatherFaceV2
-from tests.helpers import ROOT, call, exit_code
+from tests.helpers import CPU, ROOT, call, exit_code
 from training.checkpoint import CheckpointWriter
 from training.checks import check_files
 from training.flags import parse_args
@@ -85,6 +87,41 @@ def test_a_resumed_run_equals_the_unbroken_one_bit_for_bit(monkeypatch, flags, t
     for row in logs[0] + logs[1]:
         del row["images_per_second"], row["device_wait"]
     assert logs[0] == logs[1]
+
+
+def write_striped_set(folder: Path, pictures: int, is_upright: bool) -> Path:
+    """Pictures of stripes with a face each; returns their labels. Neither crops nor colours turn stripes."""
+    wave = np.broadcast_to(np.where(np.arange(96) // 8 % 2, 200, 50).astype(np.uint8), (96, 96))
+    picture = np.repeat((wave if is_upright else wave.T)[..., None], 3, axis=2)
+    for number in range(pictures):
+        write_picture(folder / "images" / "event" / f"{number}.png", picture)
+    labels = folder / "label.txt"
+    labels.write_text("".join(f"# event/{number}.png\n30 30 40 40\n" for number in range(pictures)))
+    return labels
+
+
+def has_upright_stripes(image: torch.Tensor) -> bool:
+    """Whether a picture, uint8 [3, S, S], changes from column to column."""
+    image = image.float()
+    return bool(image.diff(dim=2).abs().sum() > image.diff(dim=1).abs().sum())
+
+
+def test_two_sets_are_shuffled_together_in_their_shares(tmp_path, capsys):
+    """Twelve samples of four pictures and four of twelve, in every epoch."""
+    upright, lying = write_striped_set(tmp_path / "a", 4, True), write_striped_set(tmp_path / "b", 12, False)
+    options = parse_args(arguments=["--training_dataset", str(upright), str(lying), "--dataset_shares", "0.75", "0.25",
+                                    "--image_size", "64", "--batch_size", "4", "--num_workers", "0"])
+    loader, sampler = train_v2.build_loader(*train_v2.read_training_sets(options.training_dataset), options, CPU)
+    said = capsys.readouterr().out
+    assert f"{upright}: 4 pictures" in said and f"{lying}: 12 pictures" in said
+    epochs = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        epochs.append([has_upright_stripes(image) for batch in loader for image in batch.images])
+        assert len(epochs[-1]) == 16 and sum(epochs[-1]) == 12
+        changes = sum(shown != before for before, shown in zip(epochs[-1], epochs[-1][1:]))
+        assert changes > 2  # not one set after the other
+    assert epochs[0] != epochs[1]
 
 
 class FrozenStatistics(FeatherFaceV2):
