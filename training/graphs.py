@@ -18,7 +18,7 @@ from data.targets import ABSENT, Targets
 from layers.dropblock import DropBlock
 from training.step import TrainingStep
 from utils import distributed
-from utils.errors import UserError, reason
+from utils.errors import UserError, is_out_of_memory, reason
 
 #: Fewest rows of a recording.
 FEWEST_ROWS = 512
@@ -34,13 +34,15 @@ class GraphedStep(TrainingStep):
     """A TrainingStep, the same to callers and in its numbers, whose work is replayed.
 
     The first step of each kind runs as it is, which warms everything up; the next one is recorded. Steps that measure
-    gradients run as they are. Where recording fails, all do, and one line says so; where that is not safe (see record),
-    the run ends with one.
+    gradients run as they are. Where recording fails, or a step that runs as it is finds no memory beside what was
+    recorded, all do, and one line says so; where that is not safe (see record), the run ends with one.
     """
+
+    #: Whether steps are still recorded and replayed.
+    replays: bool = True
 
     def __post_init__(self):
         self._recordings: dict[tuple, Recording | None] = {}
-        self._is_possible = True
         self._images: Tensor | None = None
         self._mix: MixPlan | None = None
         self._dropblocks = [module for module in self.model.modules() if isinstance(module, DropBlock)]
@@ -54,7 +56,7 @@ class GraphedStep(TrainingStep):
         rows = max(FEWEST_ROWS, 1 << (len(batch.targets.role) - 1).bit_length())
         kind = (rows, mix is not None, any(module.is_on for module in self._dropblocks), self.is_compiled)
         recording = None
-        if self._is_possible and not measure_gradients:  # a step that measures goes around what is compiled
+        if self.replays and not measure_gradients:  # a step that measures goes around what is compiled
             self._place(batch.images, mix)
             recording = self._recording_of(kind, rows, batch.targets)
         if recording is None:
@@ -85,13 +87,25 @@ class GraphedStep(TrainingStep):
         try:
             recording.record(self._pool)
         except RuntimeError as error:
-            self._is_possible = False
-            self._recordings.clear()
-            self.optimizer.zero_grad(set_to_none=True)
-            distributed.say(f"note: trained without CUDA graphs, which do not work here: {reason(error)}")
+            self._stop_replaying(f", which do not work here: {reason(error)}")
             return None
         self._recordings[kind] = recording
         return recording
+
+    def _gives_up(self, error: Exception) -> bool:
+        """As TrainingStep; and recordings, whose memory no plain step can use, where it is memory that failed."""
+        if not any(self._recordings.values()) or not is_out_of_memory(error):
+            return super()._gives_up(error)
+        self._stop_replaying(": they and a plain step do not both fit in memory")
+        return True
+
+    def _stop_replaying(self, why: str) -> None:
+        """Let all recordings go, with their memory, and record no more."""
+        self.replays = False
+        self._recordings.clear()
+        self._images = self._mix = None
+        self.optimizer.zero_grad(set_to_none=True)  # gradients lie in the pool of the recordings
+        distributed.say(f"note: trained without CUDA graphs{why}")
 
 
 class Recording:

@@ -131,21 +131,28 @@ class TrainingStep:
         return norm
 
     def _try(self, part: Callable, *inputs):
-        """What a part of the step returns. Where it fails compiled, once more without torch.compile, from then on.
+        """What a part of the step returns, at the second try where the first failed of what it can do without.
 
         Where it fails in its backward pass, BatchNorm's statistics move twice by this one batch.
         """
         try:
             return part(*inputs)
         except Exception as error:  # each missing piece (a C++ compiler, Triton, a GPU too old) raises its own type
-            if not self.is_compiled or is_out_of_memory(error):
+            if not self._gives_up(error):
                 raise
-            self.is_compiled = False
-            why = reason(getattr(error, "inner_exception", error))  # PyTorch wraps what a compiler says
-            distributed.say(f"note: trained without torch.compile, which does not work here: {why}")
-        torch.compiler.set_stance("force_eager")
         self.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()  # the error, and with it all that the first try held, is gone only here
         return part(*inputs)
+
+    def _gives_up(self, error: Exception) -> bool:
+        """Whether the step goes on, from now on without what may have raised this error: torch.compile."""
+        if not self.is_compiled or is_out_of_memory(error):
+            return False
+        self.is_compiled = False
+        why = reason(getattr(error, "inner_exception", error))  # PyTorch wraps what a compiler says
+        distributed.say(f"note: trained without torch.compile, which does not work here: {why}")
+        torch.compiler.set_stance("force_eager")
+        return True
 
     def _losses(
         self, images: Tensor, assignment: Assignment, normalizer: Tensor, measures: bool

@@ -1,6 +1,8 @@
 """The step as CUDA graphs: without a GPU with parts that are run again in place of recorded kernels."""
 
+import itertools
 import shutil
+import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,6 +161,43 @@ def test_where_nothing_can_be_recorded_the_plain_step_runs_and_one_line_says_so(
     assert capsys.readouterr().out.splitlines() == [
         "note: trained without CUDA graphs, which do not work here: operation not permitted"
     ]
+
+
+def short_of_memory(step: TrainingStep, call: int) -> None:
+    """Has the assignment of a step find no memory at this call, counted from 0; what it held is to be gone then."""
+    assign, calls, held = step.assign, itertools.count(), []
+
+    def assign_or_fail(*inputs):
+        assert not any(tensor() is not None for tensor in held)
+        if next(calls) == call:
+            tensor = torch.ones(1)
+            held.append(weakref.ref(tensor))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return assign(*inputs)
+
+    step.assign = assign_or_fail
+
+
+def test_a_plain_step_without_memory_beside_recordings_goes_on_without_them(
+    teacher_checkpoint, recorded_kinds, capsys
+):
+    """At the step that measures gradients."""
+    plain, graphed = (build(kind, teacher_checkpoint) for kind in (TrainingStep, GraphedStep))
+    short_of_memory(graphed, call=4)
+    expected, found = (losses_of(step, batches(8)) for step in (plain, graphed))
+    assert all(torch.equal(left, right) for left, right in zip(expected, found, strict=True))
+    assert not graphed.replays and len(recorded_kinds) == 3
+    assert capsys.readouterr().out.splitlines() == [
+        "note: trained without CUDA graphs: they and a plain step do not both fit in memory"
+    ]
+
+
+@pytest.mark.parametrize("kind", [TrainingStep, GraphedStep])
+def test_a_step_without_memory_and_recordings_fails(teacher_checkpoint, recorded_kinds, kind):
+    step = build(kind, teacher_checkpoint)
+    short_of_memory(step, call=0)
+    with pytest.raises(torch.OutOfMemoryError):
+        losses_of(step, batches(1))
 
 
 def weights_after(kind: type[TrainingStep], checkpoint: Path, batches: list[Batch]) -> torch.Tensor:
