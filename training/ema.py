@@ -22,13 +22,20 @@ class WeightAverage:
         pairs = [(average, current.detach()) for average, current in zip(_tensors(self.network), _tensors(source))]
         self.averaged = [pair for pair in pairs if pair[0].is_floating_point()]
         self.copied = [pair for pair in pairs if not pair[0].is_floating_point()]  # BatchNorm's counts of batches
+        self._share = torch.zeros((), device=self.averaged[0][0].device)  # 1 - decay, where a CUDA graph reads it anew
+
+    def count(self) -> None:
+        """Let the decay grow: before each update, and never in a CUDA graph, as it is the host that counts."""
+        self.updates += 1
+        self._share.fill_(1 - min(self.decay, (1 + self.updates) / (10 + self.updates)))
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the network as it is now."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(*map(list, zip(*self.averaged)), 1 - decay)
+        averages, current = map(list, zip(*self.averaged))
+        change = torch._foreach_sub(current, averages)
+        torch._foreach_mul_(change, self._share)
+        torch._foreach_add_(averages, change)
         if self.copied:
             torch._foreach_copy_(*map(list, zip(*self.copied)))
 

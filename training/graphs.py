@@ -61,8 +61,8 @@ class GraphedStep(TrainingStep):
             recording = self._recording_of(kind, rows, batch.targets)
         if recording is None:
             return self.run(batch.images, filled_up(rows, batch.targets), mix, measure_gradients)
+        self.average.count()
         recording.replay(batch.targets)
-        self.average.update()
         return recording.losses, recording.norm, {}
 
     def _place(self, images: Tensor, mix: MixPlan | None) -> None:

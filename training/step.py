@@ -83,8 +83,8 @@ class TrainingStep:
         with self.phase("optimizer"):
             exchanged = distributed.pack_gradients(self.model)
             distributed.sum_in_place(exchanged)
+            self.average.count()
             norm = self.move(exchanged)
-            self.average.update()
         return losses, norm, gradients
 
     @torch.no_grad()
@@ -123,11 +123,15 @@ class TrainingStep:
         return sums, gradients
 
     def move(self, exchanged: Tensor | None) -> Tensor:
-        """Clip the gradients and move the weights; returns their norm before that. exchanged: as pack_gradients."""
+        """Clip the gradients, move the weights and their average; returns the norm before that.
+
+        exchanged: as pack_gradients.
+        """
         distributed.unpack_gradients(self.model, exchanged)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
         return norm
 
     def _try(self, part: Callable, *inputs):

@@ -13,9 +13,11 @@ def test_the_average_follows_weights_and_statistics():
     with torch.no_grad():
         network[0].weight += 1
     network[1].running_mean += 4
+    average.count()
     average.update()  # the first decay is 2 / 11
     torch.testing.assert_close(average.network[0].weight, start + 9 / 11)
     torch.testing.assert_close(average.network[1].running_mean, torch.full((2,), 4 * 9 / 11))
     for _ in range(50):
+        average.count()
         average.update()
     torch.testing.assert_close(average.network[0].weight, network[0].weight)
