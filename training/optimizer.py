@@ -1,5 +1,6 @@
 """How the weights are moved."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ def build_optimizer(module: nn.Module, learning_rate: float, weight_decay: float
     # A CUDA graph would keep a plain number for ever; and every group has a tensor of its own, for set_learning_rate.
     for group in groups:
         group["lr"] = torch.tensor(learning_rate, device=device)
+    # Not every step of a run is in a graph, of which PyTorch warns.
+    warnings.filterwarnings("ignore", "This instance was constructed with capturable=True", UserWarning)
     return torch.optim.AdamW(groups, fused=True, capturable=True)
 
 

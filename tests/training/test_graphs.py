@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -255,6 +256,14 @@ def test_fifty_steps_on_a_gpu_are_fifty_plain_ones(teacher_checkpoint, precision
     torch.testing.assert_close(replayed, totals, rtol=tolerance, atol=tolerance)
     moved = [(left - right).abs().max() / left.abs().max().clamp(min=1) for left, right in zip(expected, found)][50:]
     assert torch.stack(moved).max() < 10 * tolerance
+
+
+@GPU
+def test_a_plain_step_does_not_warn_that_it_is_not_recorded(teacher_checkpoint):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        losses_of(build(GraphedStep, teacher_checkpoint, "cuda"), batches(1, "cuda"))
+    assert not any("capturable" in str(warning.message) for warning in told)
 
 
 @GPU
