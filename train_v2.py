@@ -192,7 +192,7 @@ def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options
                 plot_training(log.rows, folder / CURVES, list(step.criterion.weights))
                 drawn = time.monotonic()
             paths = [checkpoint_path(options, name) for name in [*names, "last"]]
-            writer.write(training_state(step.model, step.optimizer, step.average, epoch + 1, best_ap, options), paths)
+            writer.write(training_state(step, epoch + 1, best_ap, options), paths)
             progress.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
     if log is not None:
         distributed.say(last_words(log.rows, options))
@@ -332,7 +332,7 @@ def read_means(sums: Tensor, steps: int, criterion: Criterion) -> dict[str, floa
     means = dict(zip(["total", *criterion.weights, "gradient_norm"], values))
     if not all(math.isfinite(value) for value in values):
         raise UserError(f"training diverged, losses are not finite: {means}; resume from the last checkpoint "
-                        "with a lower --lr")
+                        "with a lower --lr, or in another precision than float16")
     return means
 
 

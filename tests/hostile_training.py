@@ -27,6 +27,8 @@ import torch
 
 from data.widerface import read_labels
 from detection.shipped import SHIPPED
+from layers.anchors import make_anchors
+from layers.criterion import Criterion
 from models import MODELS, build_model, load_model
 from tests.kills import kills
 from tests.tiny_training import are_same, tiny_flags, train, write_pictures
@@ -35,6 +37,7 @@ from training.ema import WeightAverage
 from training.flags import parse_args
 from training.log import TrainingLog
 from training.optimizer import build_optimizer
+from training.step import TrainingStep
 from training.trainee import Trainee
 from utils.arguments import ArgumentParser, number
 from utils.errors import UserError, run_script
@@ -153,8 +156,9 @@ def state_case(folder: Path, name: str, state: dict) -> Case:
 
     def read() -> object:
         trainee = Trainee(build_model("v2"), None)
-        average = WeightAverage(trainee.network, 0.9)
-        return load_training_state(path, trainee, build_optimizer(trainee, 1e-3, 0), average)
+        optimizer, average = build_optimizer(trainee, 1e-3, 0), WeightAverage(trainee.network, 0.9)
+        step = TrainingStep(trainee, None, Criterion(False, 0, 0, 1), optimizer, average, make_anchors(64, 64))
+        return load_training_state(path, step)
 
     return Case("training state", name, read, None)
 

@@ -1,18 +1,18 @@
 """Checkpoints: all that resuming, testing, detecting and exporting need, in plain types."""
 
 import io
+import math
 from argparse import Namespace
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.amp import GradScaler
 
 from models.fitting import fill
-from training.ema import WeightAverage
 from training.optimizer import optimizer_state, restore_optimizer
-from training.trainee import Trainee
+from training.step import TrainingStep
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.pth_files import named_tensors, read_checkpoint, shown
@@ -26,18 +26,21 @@ ENTRIES = {
     "epochs_done": int, "best_ap": int | float, "options": dict,
 }
 
+#: What a gradient scaler has learned: its scale, and the steps since that was changed last.
+SCALER = ("scale", "_growth_tracker")
 
-def training_state(
-    trainee: Trainee, optimizer: Optimizer, average: WeightAverage, epochs_done: int, best_ap: float, options: Namespace
-) -> dict:
+
+def training_state(step: TrainingStep, epochs_done: int, best_ap: float, options: Namespace) -> dict:
     """All ENTRIES of a run as it is now, in main memory: later steps change nothing in them."""
+    trainee = step.model
     return {
         "model_name": trainee.network.name,
         "model": in_memory(trainee.network.state_dict()),
-        "ema": in_memory(average.network.state_dict()),
-        "ema_updates": average.updates,
+        "ema": in_memory(step.average.network.state_dict()),
+        "ema_updates": step.average.updates,
         "projections": in_memory(trainee.projections.state_dict()),
-        "optimizer": in_memory(optimizer_state(optimizer)),
+        "optimizer": in_memory(optimizer_state(step.optimizer)),
+        "scaler": step.scaler.state_dict(),
         "epochs_done": epochs_done,
         "best_ap": best_ap,
         "options": {name: plain(value) for name, value in vars(options).items() if name not in OWN_FLAGS},
@@ -98,15 +101,14 @@ def write_training_state(state: dict, paths: list[Path]) -> None:
             temporary.write_bytes(content.getbuffer())
 
 
-def load_training_state(
-    path: str | Path, trainee: Trainee, optimizer: Optimizer, average: WeightAverage
-) -> tuple[int, float]:
+def load_training_state(path: str | Path, step: TrainingStep) -> tuple[int, float]:
     """Put a run back to where `path` left it; returns the epochs done and the best AP.
 
     With no flag changed the continued run gives the weights of an unbroken one. Raises UserError where the file
     holds no training state or one that does not fit.
     """
     state = read_training_state(path)
+    trainee, average = step.model, step.average
     if state["model_name"] != trainee.network.name:
         name = shown(state["model_name"])
         raise UserError(f"{path} is of model {name}: pass --model {name}")
@@ -115,9 +117,25 @@ def load_training_state(
                         "pass the same --teacher_model")
     for part, module in (("model", trainee.network), ("projections", trainee.projections), ("ema", average.network)):
         fill(module, named_tensors(state[part], f"{path}: '{part}'"), path)
-    restore_optimizer(optimizer, state["optimizer"], path)
+    restore_optimizer(step.optimizer, state["optimizer"], path)
+    restore_scaler(step.scaler, state.get("scaler", {}), path)
     average.updates = state["ema_updates"]
     return state["epochs_done"], float(state["best_ap"])
+
+
+def restore_scaler(scaler: GradScaler, state: dict, path: str | Path) -> None:
+    """Give a scaler the scale that another one's state_dict holds, {} of a run that had none; settings stay its own.
+
+    UserError, with the path of their file, where these are no numbers that a scaler can have.
+    """
+    if state == {}:
+        return
+    scale, steps = (state.get(name) for name in SCALER) if isinstance(state, dict) else (None, None)
+    is_scale = isinstance(scale, float) and 0 < scale < math.inf
+    if not is_scale or not isinstance(steps, int) or not 0 <= steps < 2**31:
+        raise UserError(f"{path} has a state of the gradient scaler that no run can have: resume from another "
+                        "checkpoint, or start anew from its weights with --init_weights")
+    scaler.load_state_dict(scaler.state_dict() | dict(zip(SCALER, (scale, steps))))
 
 
 def read_training_state(path: str | Path) -> dict:

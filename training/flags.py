@@ -68,7 +68,7 @@ def flag_parser(description: str | None = None) -> ArgumentParser:
     add("--dropblock_prob", type=number(float, 0, 1), default=0.1, help="DropBlock's highest probability")
     add("--dropblock_size", type=number(int, 1, 2**10), default=3, help="side of DropBlock's blocks in cells")
 
-    add("--precision", choices=("float32", "bfloat16"),
+    add("--precision", choices=("float32", "bfloat16", "float16"),
         help="of the networks (default: bfloat16 on a GPU that has it, else float32); losses are always float32")
     add("--compile", nargs="?", choices=("auto", "on", "off"), const="on", default="auto",
         help="torch.compile networks and losses, which takes minutes at the start; auto: in long runs on a GPU")

@@ -42,6 +42,7 @@ class GraphedStep(TrainingStep):
     replays: bool = True
 
     def __post_init__(self):
+        super().__post_init__()
         self._recordings: dict[tuple, Recording | None] = {}
         self._images: Tensor | None = None
         self._mix: MixPlan | None = None
@@ -105,6 +106,7 @@ class GraphedStep(TrainingStep):
         self._recordings.clear()
         self._images = self._mix = None
         self.optimizer.zero_grad(set_to_none=True)  # gradients lie in the pool of the recordings
+        self.scaler.update(self.gradient_scale())  # keeps the scale, forgets what it has noted of a step half recorded
         distributed.say(f"note: trained without CUDA graphs{why}")
 
 

@@ -46,7 +46,7 @@ def resume(step: TrainingStep, options: Namespace) -> tuple[int, float]:
     last epoch was done and nothing is missing.
     """
     source = options.resume_net
-    epochs_done, best_ap = load_training_state(source, step.model, step.optimizer, step.average)
+    epochs_done, best_ap = load_training_state(source, step)
     if distributed.is_main():
         if (source.parent / LOG).is_file():  # else a run that goes on in another folder would lose its log
             write_missing(source.parent / LOG, [options.save_folder / LOG])

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.profiler import record_function
 
@@ -34,7 +35,8 @@ class TrainingStep:
     model is a Trainee, the same in every process. anchors: [A, 4] cxcywh in pixels,
     those of the training pictures. `parts` is the number of parts in which a process goes through its share of the
     batch, as if it were one: BatchNorm and the statistics of feature distillation alone are those of each part.
-    Both networks compute in `precision` where it can be trusted (torch.autocast), the losses in float32.
+    Both networks compute in `precision` where it can be trusted (torch.autocast), the losses in float32. In float16
+    small gradients would be 0 and large ones overflow: `scaler` keeps them in range, and skips steps where it did not.
     """
 
     model: nn.Module
@@ -53,6 +55,11 @@ class TrainingStep:
     #: As layers.matcher.assign, or what torch.compile made of it.
     assign: Callable[..., Assignment] = assign
     is_compiled: bool = False
+    #: Does nothing but for float16.
+    scaler: GradScaler = field(init=False)
+
+    def __post_init__(self):
+        self.scaler = GradScaler(self.anchors.device.type, enabled=self.precision == torch.float16)
 
     def __call__(
         self, batch: Batch, generator: torch.Generator, mixes: bool, measure_gradients: bool = False
@@ -60,8 +67,8 @@ class TrainingStep:
         """Move the weights by one batch, which is on the device, its pictures mixed or not, as a CPU generator draws.
 
         Returns the unweighted terms of the loss over this process's share, the norm of the whole gradient before it is
-        clipped, and the gradient norms that task and teacher send into the neck, where asked for, of the first part of
-        this process as its share of the batch; all on the device.
+        clipped, 0 where `scaler` skips the step, and the gradient norms that task and teacher send into the neck, where
+        asked for, of the first part of this process as its share of the batch; all on the device.
         """
         return self.run(batch.images, batch.targets, self.plan(batch, generator, mixes), measure_gradients)
 
@@ -102,7 +109,8 @@ class TrainingStep:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Forward and backward over a process's share of the batch; weight: the sum of all processes' shares.
 
-        Returns losses and gradient norms as __call__; the gradients themselves are then those of the parameters.
+        Returns losses and gradient norms as __call__; the gradients themselves are then those of the parameters, times
+        gradient_scale().
         """
         normalizer = weight.clamp(min=1) / distributed.world_size()
         size = len(images) // self.parts
@@ -114,25 +122,32 @@ class TrainingStep:
                 images[start : start + size], assignment.pictures(start, start + size), normalizer, measures
             )
             if measures:
-                gradients["task_gradient"] = gradient_norm(self.criterion.task(losses), features)
-                gradients["distillation_gradient"] = gradient_norm(self.criterion.distillation(losses), features)
+                for name, part in ("task", self.criterion.task), ("distillation", self.criterion.distillation):
+                    norm = gradient_norm(self.scaler.scale(part(losses)), features)
+                    gradients[f"{name}_gradient"] = norm / self.gradient_scale()
             with self.phase("backward"):
-                self.criterion.total(losses).backward()
+                self.scaler.scale(self.criterion.total(losses)).backward()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach()
         return sums, gradients
 
     def move(self, exchanged: Tensor | None) -> Tensor:
-        """Clip the gradients, move the weights and their average; returns the norm before that.
+        """Clip the gradients, move the weights and their average; returns the norm before that, as __call__.
 
         exchanged: as pack_gradients.
         """
         distributed.unpack_gradients(self.model, exchanged)
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update()
-        return norm
+        return norm.nan_to_num(0, 0, 0) if self.scaler.is_enabled() else norm
+
+    def gradient_scale(self) -> Tensor:
+        """What gradients are multiplied by until weights are moved, a scalar on the device; 1 but for float16."""
+        return self.scaler.scale(self.anchors.new_ones(()))
 
     def _try(self, part: Callable, *inputs):
         """What a part of the step returns, at the second try where the first failed of what it can do without.
@@ -178,9 +193,9 @@ class TrainingStep:
 
 
 def choose_precision(name: str | None, device: torch.device) -> torch.dtype:
-    """float32 or bfloat16 by name; None is bfloat16 on a GPU that computes in it by itself, float32 elsewhere."""
+    """What --precision names; None is bfloat16 on a GPU that computes in it by itself, float32 elsewhere."""
     if name is not None:
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
     computes = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if computes else torch.float32
 

@@ -279,6 +279,8 @@ def change(path, *place, to) -> None:
     (("optimizer", "state"), lambda old: {**old, 9999: old[0]}, "state of the optimiser"),
     (("optimizer", "param_groups"), lambda old: old[:1], "state of the optimiser"),
     (("optimizer", "param_groups", 0, "params"), lambda old: old[:-1], "state of the optimiser"),
+    (("scaler",), lambda old: None, "state of the gradient scaler"),
+    (("scaler",), lambda old: {"scale": 0.0}, "state of the gradient scaler"),
 ])
 def test_a_training_state_is_checked_before_it_is_used(labels, unbroken, tmp_path, place, to, words):
     path = tmp_path / "state.pth"

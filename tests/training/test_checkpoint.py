@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from layers.anchors import make_anchors
+from layers.criterion import Criterion
 from tests.helpers import untrained_network
 from tests.tiny_training import are_same
 from training.checkpoint import CheckpointWriter, load_training_state, training_state
 from training.ema import WeightAverage
 from training.optimizer import build_optimizer
+from training.step import TrainingStep
 from training.trainee import Trainee
 from utils.errors import UserError
 
@@ -21,20 +24,21 @@ WORDS = {"model_name": "v2"}  #: stands for a state where its content is no matt
 
 @pytest.fixture
 def run():
-    """Trainee, optimiser and average of a run."""
+    """The step of a run without a teacher."""
     network = untrained_network("v2")
     trainee = Trainee(network, None)
-    return trainee, build_optimizer(trainee, 0.1, 0.05), WeightAverage(network, 0.9)
+    optimizer, average = build_optimizer(trainee, 0.1, 0.05), WeightAverage(network, 0.9)
+    return TrainingStep(trainee, None, Criterion(False, 0, 0, 1), optimizer, average, make_anchors(64, 64))
 
 
-def move(trainee, optimizer, average) -> None:
+def move(run: TrainingStep) -> None:
     """A step with gradients of one, and all that a step changes in place."""
-    for parameter in trainee.parameters():
+    for parameter in run.model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    for buffer in trainee.buffers():
+    for buffer in run.model.buffers():
         buffer += 1
-    optimizer.step()
-    average.update()
+    run.average.count()
+    run.move(None)
 
 
 @pytest.fixture
@@ -51,17 +55,17 @@ def gate(monkeypatch):
 
 
 def test_later_steps_change_nothing_in_what_is_written(run, gate, tmp_path):
-    move(*run)
+    move(run)
     paths = [tmp_path / "FeatherFaceV2_best.pth", tmp_path / "FeatherFaceV2_last.pth"]
-    before = training_state(*run, 1, 0.5, Namespace())
+    before = training_state(run, 1, 0.5, Namespace())
     with CheckpointWriter() as writer:
-        writer.write(training_state(*run, 1, 0.5, Namespace()), paths)
-        move(*run)
+        writer.write(training_state(run, 1, 0.5, Namespace()), paths)
+        move(run)
         gate.set()
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert not are_same(before, training_state(*run, 2, 0.5, Namespace()))
-    assert load_training_state(paths[1], *run) == (1, 0.5)
-    assert are_same(before, training_state(*run, 1, 0.5, Namespace()))
+    assert not are_same(before, training_state(run, 2, 0.5, Namespace()))
+    assert load_training_state(paths[1], run) == (1, 0.5)
+    assert are_same(before, training_state(run, 1, 0.5, Namespace()))
 
 
 @pytest.mark.parametrize("stop", [None, KeyboardInterrupt, UserError])

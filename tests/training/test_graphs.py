@@ -91,9 +91,10 @@ def recorded_kinds(monkeypatch) -> list:
     return recorded
 
 
-def test_a_replayed_step_is_the_plain_one_bit_for_bit(teacher_checkpoint, recorded_kinds):
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+def test_a_replayed_step_is_the_plain_one_bit_for_bit(teacher_checkpoint, recorded_kinds, precision):
     """Over steps of two numbers of rows, mixed and not, with and without DropBlock."""
-    steps = (build(kind, teacher_checkpoint) for kind in (TrainingStep, GraphedStep))
+    steps = (build(kind, teacher_checkpoint, precision=precision) for kind in (TrainingStep, GraphedStep))
     expected, found = (losses_of(step, batches(16)) for step in steps)
     assert len(recorded_kinds) >= 3 * 3  # three parts each
     for left, right in zip(expected, found, strict=True):
@@ -201,6 +202,19 @@ def test_a_step_without_memory_and_recordings_fails(teacher_checkpoint, recorded
         losses_of(step, batches(1))
 
 
+def test_a_float16_step_half_recorded_leaves_nothing_behind(teacher_checkpoint, monkeypatch):
+    plain, graphed = (build(kind, teacher_checkpoint, precision=torch.float16) for kind in (TrainingStep, GraphedStep))
+
+    def fail_after_unscaling(work, pool):
+        if work.__name__ == "_move":
+            graphed.scaler.unscale_(graphed.optimizer)
+            raise RuntimeError("no memory")
+
+    monkeypatch.setattr(graphs, "record", fail_after_unscaling)
+    expected, found = (losses_of(step, batches(3)) for step in (plain, graphed))
+    assert all(torch.equal(left, right) for left, right in zip(expected, found, strict=True)) and not graphed.replays
+
+
 def weights_after(kind: type[TrainingStep], checkpoint: Path, batches: list[Batch]) -> torch.Tensor:
     """All weights after a step a batch, without mixing; BatchNorm with the statistics that it has."""
     step = build(kind, checkpoint)
@@ -244,14 +258,14 @@ def test_two_processes_that_replay_move_the_weights_as_one(teacher_checkpoint, t
 
 
 @GPU
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
 def test_fifty_steps_on_a_gpu_are_fifty_plain_ones(teacher_checkpoint, precision, monkeypatch):
     """Sums in other orders, which a GPU does as it likes, move apart: on one H200 by 0.3 % in float32."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     steps = [build(kind, teacher_checkpoint, "cuda", precision=precision) for kind in (TrainingStep, GraphedStep)]
     expected, found = (losses_of(step, batches(50, "cuda")) for step in steps)
     assert len([kind for kind in steps[1]._recordings.values() if kind]) >= 3
-    tolerance = {torch.float32: 1e-2, torch.bfloat16: 5e-2}[precision]
+    tolerance = {torch.float32: 1e-2, torch.bfloat16: 5e-2, torch.float16: 5e-2}[precision]
     totals, replayed = (torch.stack(values[:50])[:, 0] for values in (expected, found))
     torch.testing.assert_close(replayed, totals, rtol=tolerance, atol=tolerance)
     moved = [(left - right).abs().max() / left.abs().max().clamp(min=1) for left, right in zip(expected, found)][50:]
@@ -267,8 +281,9 @@ def test_a_plain_step_does_not_warn_that_it_is_not_recorded(teacher_checkpoint):
 
 
 @GPU
-def test_a_replayed_step_never_waits_for_the_gpu(teacher_checkpoint):
-    step = build(GraphedStep, teacher_checkpoint, "cuda", precision=torch.bfloat16)
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_a_replayed_step_never_waits_for_the_gpu(teacher_checkpoint, precision):
+    step = build(GraphedStep, teacher_checkpoint, "cuda", precision=precision)
     batch = batches(2, "cuda")[1]
     for _ in range(2):
         step(batch, torch.Generator(), mixes=True)

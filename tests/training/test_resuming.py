@@ -84,6 +84,21 @@ def test_every_flag_survives_a_checkpoint(halfway, tmp_path):
     assert told == ["--no-tensorboard (was True)"]
 
 
+def test_a_float16_run_goes_on_bit_for_bit_and_in_another_precision(labels, tmp_path):
+    whole, same, other = (tmp_path / name for name in ("whole", "same", "other"))
+    train(tiny_flags(labels, whole, "--precision", "float16"))
+    for folder, precision in (same, "float16"), (other, "float32"):
+        folder.mkdir()
+        source = folder / "FeatherFaceV2_last.pth"
+        source.write_bytes((whole / "FeatherFaceV2_epoch_1.pth").read_bytes())
+        assert read_training_state(source)["scaler"]["scale"] > 0
+        train(["--resume_net", str(source), "--precision", precision])
+    expected, found = (read_training_state(folder / "FeatherFaceV2_final.pth") for folder in (whole, same))
+    assert are_same(expected, found)
+    assert read_training_state(other / "FeatherFaceV2_final.pth")["scaler"] == {}
+    train(["--resume_net", str(other / "FeatherFaceV2_last.pth"), "--precision", "float16", "--epochs", "3"])
+
+
 @pytest.mark.parametrize("wrong", [{"epochs": -1}, {"epochs": [1, 2]}, {"lr": "fast"}, {"cache": {"a": 1}},
                                    {"teacher_model": "--compile"}, {"gpu": None, "crop_scales": []}])
 def test_flags_that_no_run_can_have_are_told_with_the_file(halfway, tmp_path, wrong):

@@ -80,6 +80,55 @@ def test_bfloat16_gives_the_losses_and_gradients_of_float32(make_step, batch, mo
     assert torch.cosine_similarity(flat, rounded, dim=0) > 0.95
 
 
+def set_gradient_scale(step: TrainingStep, scale: float) -> None:
+    """As if a run had gone on for a while: that of its start overflows."""
+    step.scaler.load_state_dict(step.scaler.state_dict() | {"scale": scale})
+
+
+def test_float16_gives_the_losses_and_gradients_of_float32(make_step, batch, monkeypatch):
+    """Which has eight times the digits of bfloat16: the terms to 1 %."""
+    monkeypatch.setattr(distillation, "LANDMARK_CONFIDENCE", 0.0)  # rounding may choose other anchors as sure ones
+    step = make_step(precision=torch.float16)
+    set_gradient_scale(step, 2.0**10)
+    expected, gradients = gradients_of(make_step(), batch)
+    found, scaled = gradients_of(step, batch)
+    for losses in (expected, found):  # few negatives are hard here, and rounding may choose others
+        losses["face"] += losses.pop("background")
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0.01, atol=1e-3)
+    flat, scaled = (torch.cat([g[name].flatten() for name in gradients]) for g in (gradients, scaled))
+    assert torch.cosine_similarity(flat, scaled, dim=0) > 0.99
+    torch.testing.assert_close(scaled.norm() / step.gradient_scale(), flat.norm(), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_a_float16_step_is_that_of_float32(make_step, batch, parts):
+    """Its norm to 3 %, those of one part, where rounding may choose other hard negatives, to 10 %; and the weights move
+    the same way, by AdamW's first step of 1e-3 each."""
+    plain, half = make_step(parts=parts), make_step(parts=parts, precision=torch.float16)
+    set_gradient_scale(half, 2.0**10)
+    before = torch.cat([weight.detach().flatten() for weight in plain.model.parameters()])
+    expected, found = (result_of(step, batch, measures=True)[1:] for step in (plain, half))
+    torch.testing.assert_close(found[0], expected[0], rtol=0.03, atol=0)
+    torch.testing.assert_close(found[1], expected[1], rtol=0.1, atol=0)
+    moved = [torch.cat([weight.detach().flatten() for weight in step.model.parameters()]) - before
+             for step in (plain, half)]
+    assert torch.cosine_similarity(*moved, dim=0) > 0.9
+    assert half.gradient_scale() == half.scaler.get_scale() == 2**10 and plain.gradient_scale() == 1
+
+
+def test_a_float16_step_whose_gradients_overflow_moves_no_weight(make_step, batch):
+    step = make_step(precision=torch.float16)
+    set_gradient_scale(step, 2.0**40)
+    before = [weight.detach().clone() for weight in step.model.parameters()]
+    losses, norm, _ = result_of(step, batch)
+    assert all(torch.equal(weight, old) for weight, old in zip(step.model.parameters(), before))
+    assert step.scaler.get_scale() == 2.0**39 and norm == 0 and all(torch.isfinite(loss) for loss in losses.values())
+    set_gradient_scale(step, 2.0**10)
+    _, norm, _ = result_of(step, batch)
+    assert norm > 0 and not all(torch.equal(weight, old) for weight, old in zip(step.model.parameters(), before))
+
+
 def test_a_frozen_network_that_holds_bfloat16_gives_the_same_numbers(make_step, batch):
     plain, held = make_step(precision=torch.bfloat16), make_step(precision=torch.bfloat16)
     before = sum(weight.element_size() * weight.numel() for weight in held.teacher.parameters())
