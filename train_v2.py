@@ -50,7 +50,7 @@ from training.checkpoint import CheckpointWriter, training_state
 from training.checks import IMAGENET_BACKBONE, check_files, share_batch
 from training.curves import plot_training
 from training.ema import WeightAverage
-from training.graphs import GraphedStep
+from training.graphs import GraphedStep, how
 from training.log import TrainingLog
 from training.optimizer import build_optimizer, set_learning_rate
 from training.progress import last_words, show_progress
@@ -154,6 +154,7 @@ def train(options: Namespace) -> None:
         average = WeightAverage(network, options.ema_decay)
         steps = options.epochs * len(sampler)
         step = build_step(trainee, teacher, optimizer, average, device, options, steps)
+        distributed.say(f"{how(step)}: {steps:,} steps")
         epochs_done, best_ap = resume(step, options) if options.resume_net else (0, -1.0)
         train_epochs(step, loader, sampler, range(epochs_done, options.epochs), best_ap, validation_set, options)
     distributed.leave()
@@ -279,7 +280,6 @@ def build_step(trainee, teacher, optimizer, average, device, options, steps: int
     )
     if compiles(options.compile, steps, device):
         compile_step(step, has_few_row_numbers=replays)
-        distributed.say(f"{steps:,} steps: torch.compile takes the first minutes (--compile off: not)")
     return step
 
 

@@ -110,6 +110,16 @@ class GraphedStep(TrainingStep):
         distributed.say(f"note: trained without CUDA graphs{why}")
 
 
+def how(step: TrainingStep) -> str:
+    """How a step is computed, in words: "bfloat16 on the GPU, CUDA graphs, not compiled"."""
+    precision = str(step.precision).removeprefix("torch.")
+    compiled = "compiled, which takes the first minutes (--compile off: not)" if step.is_compiled else "not compiled"
+    if step.anchors.device.type != "cuda":
+        return f"{precision} on the CPU, {compiled}"
+    graphs = "CUDA graphs" if isinstance(step, GraphedStep) else "no CUDA graphs"
+    return f"{precision} on the GPU, {graphs}, {compiled}"
+
+
 class Recording:
     """The work of one kind of step, in the three parts between which processes exchange numbers."""
 

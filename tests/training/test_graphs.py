@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from models import load_model
 from tests.helpers import CPU, make_targets
 from training import graphs
 from training.ema import WeightAverage
-from training.graphs import FEWEST_ROWS, GraphedStep
+from training.graphs import FEWEST_ROWS, GraphedStep, how
 from training.optimizer import build_optimizer, set_learning_rate
 from training.step import TrainingStep
 from training.trainee import Trainee
@@ -213,6 +214,16 @@ def test_a_float16_step_half_recorded_leaves_nothing_behind(teacher_checkpoint, 
     monkeypatch.setattr(graphs, "record", fail_after_unscaling)
     expected, found = (losses_of(step, batches(3)) for step in (plain, graphed))
     assert all(torch.equal(left, right) for left, right in zip(expected, found, strict=True)) and not graphed.replays
+
+
+def test_a_line_says_how_steps_are_computed(teacher_checkpoint, recorded_kinds):
+    on_gpu = SimpleNamespace(device=torch.device("cuda"))
+    plain = SimpleNamespace(precision=torch.float16, is_compiled=True, anchors=on_gpu)
+    assert how(plain).startswith("float16 on the GPU, no CUDA graphs, compiled, which takes the first minutes")
+    graphed = build(GraphedStep, teacher_checkpoint, precision=torch.bfloat16)
+    assert how(graphed) == "bfloat16 on the CPU, not compiled"
+    graphed.anchors = on_gpu
+    assert how(graphed) == "bfloat16 on the GPU, CUDA graphs, not compiled"
 
 
 def weights_after(kind: type[TrainingStep], checkpoint: Path, batches: list[Batch]) -> torch.Tensor:
