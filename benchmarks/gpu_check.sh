@@ -11,7 +11,7 @@
 # results/gpu/DATE-TIME/: tables, what each part said (NAME.txt), how it ended and how long it took (summary.txt).
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-gpu=${GPU:-0}
+[ -z "${GPU:-}" ] || export CUDA_VISIBLE_DEVICES=$GPU  # for the tests too; it is GPU 0 of all processes then
 limit=${LIMIT:-480}
 teacher=${1:-weights/FeatherNetB_se.pth}
 labels=${2:-}
@@ -36,12 +36,12 @@ part() {  # NAME SECONDS COMMAND...
 }
 
 step() {  # NAME SECONDS BATCH TEACHER [FLAGS]
-    part "$1" "$2" python benchmark.py --train --gpu "$gpu" --batch_size "$3" --teacher_model "$4" "${@:5}" \
+    part "$1" "$2" python benchmark.py --train --gpu 0 --batch_size "$3" --teacher_model "$4" "${@:5}" \
         --training_dataset "$labels" --workers 8 --batches 4 --rounds 5 --caches device --output_folder "$folder/$1"
 }
 
 ap() {  # NAME WEIGHTS
-    part "$1" 60 python test_widerface.py --gpu "$gpu" --dataset_folder "$drawn/val" --trained_model "$2" \
+    part "$1" 60 python test_widerface.py --gpu 0 --dataset_folder "$drawn/val" --trained_model "$2" \
         --save_folder "$folder/$1"
 }
 
@@ -53,7 +53,7 @@ step batch_64 100 64 "$teacher"
 part tests 100 python -m pytest -q -k "(gpu or back_from_the_device) and not long_runs" tests/training \
     tests/data/test_mixing.py tests/data/test_loader.py
 step batch_64_compiled 240 64 "$teacher" --compile
-part training 120 python train_v2.py --gpu "$gpu" --training_dataset "$drawn/train/label.txt" --cache device \
+part training 120 python train_v2.py --gpu 0 --training_dataset "$drawn/train/label.txt" --cache device \
     --teacher_model "$teacher" --init_weights weights/FeatherFaceV2.pth --epochs 40 --eval_every 0 --batch_size 64 \
     --compile on --save_folder "$folder/training"
 ap ap_before weights/FeatherFaceV2.pth

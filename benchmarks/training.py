@@ -18,7 +18,7 @@ from data.loader import TrainingLoader
 from data.widerface import Record
 from training.checks import check_files
 from training.step import TrainingStep
-from utils.distributed import parse_devices
+from utils import distributed
 from utils.files import atomic_path, check_folder_is_writable
 from utils.tables import Row
 
@@ -29,11 +29,12 @@ PROFILED_STEPS = 3
 def measure_training(own: Namespace, training: Namespace) -> None:
     """Print and write the three tables. own: flags of benchmark.py --train; training: those of train_v2.py.
 
-    UserError as train_v2.py.
+    UserError as train_v2.py and for several devices.
     """
     if own.profile:
         check_folder_is_writable(own.profile.parent)
-    device = parse_devices(training.gpu)[0]
+    # Graphs are recorded on the GPU that is current, whichever the tensors lie on.
+    device = distributed.join([distributed.choose_device(training.gpu, cpu=False)])
     with tempfile.TemporaryDirectory() as folder:
         pictures = own.batches * training.batch_size
         if own.drawn:

@@ -3,9 +3,11 @@
 import csv
 
 import pytest
+import torch
 
 import benchmark
 from training.step import PHASES
+from utils.errors import UserError
 
 
 def test_training_is_measured_on_its_own_flags_and_those_of_training(drawn_set, teacher_checkpoint, tmp_path, capsys):
@@ -26,3 +28,17 @@ def test_training_is_measured_on_its_own_flags_and_those_of_training(drawn_set, 
     with pytest.raises(SystemExit):
         benchmark.main([*flags, "--no_such_flag", "1"])
     assert "no_such_flag" in capsys.readouterr().err
+
+
+def test_the_gpu_that_is_measured_is_the_current_one(tmp_path, monkeypatch):
+    """Before anything is built: graphs of another GPU would be empty."""
+    def set_device(device: torch.device):
+        raise RuntimeError(f"chosen: {device}")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", set_device)
+    flags = ["--train", "--output_folder", str(tmp_path), "--gpu"]
+    with pytest.raises(RuntimeError, match="chosen: cuda:1"):
+        benchmark.main([*flags, "1"])
+    with pytest.raises(UserError, match="--gpu 0,1.*one device"):
+        benchmark.main([*flags, "0,1"])
