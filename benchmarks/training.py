@@ -12,7 +12,7 @@ import train_v2
 from benchmarks.rows import for_the_eye, in_turn, pictures_per_second, report
 from benchmarks.timing import synchronize, take_turns
 from benchmarks.training_loader import choose_records, compare_loaders, report_loaders
-from benchmarks.training_step import build_steps, compare_steps, phase_table, run_step, step_table
+from benchmarks.training_step import build_steps, compare_steps, fallen_back, phase_table, run_step, step_table
 from data.drawn.demo_set import write_demo_set
 from data.loader import TrainingLoader
 from data.widerface import Record
@@ -56,14 +56,14 @@ def measure_training(own: Namespace, training: Namespace) -> None:
         report(rows, own.output_folder / "training_step", [step_table(rows), phase_table(rows)], note)
         print()
 
-        ours = steps[fastest(rows)]
-        together = [row for cache in own.caches
-                    for row in compare_together(records, ours, cache, training, own.workers, own.rounds, device)]
-        table = for_the_eye(together, "loader and step", "cache", "pictures/s", "quartiles")
-        report(together, own.output_folder / "training_together", [table],
-               f"{in_turn(own.rounds)}; the step is {fastest(rows)}")
+        chosen = fastest(rows)
+        together = compare_together(records, steps, chosen, own, training, device)
+        if together:
+            table = for_the_eye(together, "loader and step", "cache", "pictures/s", "quartiles")
+            report(together, own.output_folder / "training_together", [table],
+                   f"{in_turn(own.rounds)}; the step is {chosen}")
         if own.profile:
-            write_trace(ours, batch, own.profile, device)
+            write_trace(steps[chosen], batch, own.profile, device)
 
 
 def make_loader(records: list[Record], training: Namespace, workers: int, device: torch.device) -> TrainingLoader:
@@ -78,18 +78,28 @@ def fastest(rows: list[Row]) -> str:
 
 
 def compare_together(
-    records: list[Record], step: TrainingStep, cache: str, training: Namespace, workers: list[int], rounds: int,
+    records: list[Record], steps: dict[str, TrainingStep], chosen: str, own: Namespace, training: Namespace,
     device: torch.device,
 ) -> list[Row]:
-    """A row for each number of loader processes: pictures a second from files or a cache to moved weights."""
-    cached = Namespace(**vars(training) | {"cache": cache})
-    loaders = {f"{count} loader processes": make_loader(records, cached, count, device) for count in workers}
-    passes = {name: partial(train_pass, loader, step, device) for name, loader in loaders.items()}
+    """A row for each cache and number of loader processes: pictures a second from files or a cache to moved weights.
+
+    None where the chosen step does not keep what its name says, which is printed.
+    """
     pictures = max(1, len(records) // training.batch_size) * training.batch_size  # a small set is repeated to fill one
-    return [
-        {"loader and step": name, "cache": cache, **pictures_per_second(milliseconds, pictures)}
-        for name, milliseconds in take_turns(passes, rounds).items()
-    ]
+    rows = []
+    for cache in own.caches:
+        cached = Namespace(**vars(training) | {"cache": cache})
+        loaders = {f"{count} loader processes": make_loader(records, cached, count, device) for count in own.workers}
+        passes = {name: partial(train_pass, loader, steps[chosen], device) for name, loader in loaders.items()}
+        times = take_turns(passes, own.rounds, warmup=2)  # a kind of step is recorded when it comes again
+        rows += [
+            {"loader and step": name, "cache": cache, "step": chosen, **pictures_per_second(milliseconds, pictures)}
+            for name, milliseconds in times.items()
+        ]
+    if chosen in (failed := fallen_back(steps)):
+        print(f"left out: loader and step with {chosen}, {failed[chosen]}")
+        return []
+    return rows
 
 
 def train_pass(loader: TrainingLoader, step: TrainingStep, device: torch.device) -> None:

@@ -57,8 +57,8 @@ def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingS
 
 
 def compare_steps(steps: dict[str, TrainingStep], batch: Batch, rounds: int, device: torch.device) -> list[Row]:
-    """A row for each step: pictures a second, how many times as fast as the plain one, peak memory; by phase, time and
-    operators."""
+    """A row for each step that does what its name says: pictures a second, how many times as fast as the plain one,
+    peak memory; by phase, time and operators."""
     generator = torch.Generator().manual_seed(0)
     runs = {name: partial(run_step, step, batch, generator, device) for name, step in steps.items()}
     times = take_turns(runs, rounds, warmup=3)  # a replayed step is recorded by the second
@@ -78,7 +78,23 @@ def compare_steps(steps: dict[str, TrainingStep], batch: Batch, rounds: int, dev
         if not name.endswith(GRAPHS) and COMPILED not in name:
             row |= {f"{phase}, operators": count for phase, count in count_operators(step, runs[name]).items()}
         rows.append(row)
-    return rows
+    failed = fallen_back(steps)
+    for name, why in failed.items():
+        print(f"left out: {name}, {why}")
+    return [row for row in rows if row["step"] not in failed]
+
+
+def fallen_back(steps: dict[str, TrainingStep]) -> dict[str, str]:
+    """The steps that go on without what their name says, and why; what exactly failed they have said themselves."""
+    # Where one step cannot be compiled, PyTorch is told for the whole process to run what is compiled as it is.
+    compiles = all(step.is_compiled for name, step in steps.items() if COMPILED in name)
+    failed = {}
+    for name, step in steps.items():
+        if COMPILED in name and not compiles:
+            failed[name] = "torch.compile failed, here or in another step"
+        elif name.endswith(GRAPHS) and not step._is_possible:
+            failed[name] = "CUDA graphs failed"
+    return failed
 
 
 def device_load(run: Callable[[], None], device: torch.device) -> Row:

@@ -3,6 +3,7 @@
 import functools
 
 import pytest
+import torch
 
 from data.drawn.demo_set import write_demo_set
 from data.picture_files import read_picture
@@ -60,3 +61,11 @@ def package(tmp_path_factory, student_checkpoint, validation_set):
              "--confidence_threshold", "0.3", "--image_size", width, height, "--half", "--int8", "--dataset_folder",
              validation_set, "--calibration_pictures", "2")
     return folder
+
+
+@pytest.fixture
+def fresh_compiler():
+    """torch.compile with nothing compiled yet, and as it was afterwards."""
+    torch._dynamo.reset()
+    yield
+    torch.compiler.set_stance("default")

@@ -139,14 +139,6 @@ def test_a_frozen_network_that_holds_bfloat16_gives_the_same_numbers(make_step, 
 
 
 @pytest.fixture
-def fresh_compiler():
-    """torch.compile with nothing compiled yet, and as it was afterwards."""
-    torch._dynamo.reset()
-    yield
-    torch.compiler.set_stance("default")
-
-
-@pytest.fixture
 def compiled(fresh_compiler, monkeypatch) -> CompileCounterWithBackend:
     """Has torch.compile leave out the last stage, the generated code, which takes minutes; counts what it compiles."""
     counter = CompileCounterWithBackend("aot_eager")
