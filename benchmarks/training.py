@@ -12,7 +12,15 @@ import train_v2
 from benchmarks.rows import for_the_eye, in_turn, pictures_per_second, report
 from benchmarks.timing import synchronize, take_turns
 from benchmarks.training_loader import choose_records, compare_loaders, report_loaders
-from benchmarks.training_step import build_steps, compare_steps, fallen_back, phase_table, run_step, step_table
+from benchmarks.training_step import (
+    build_steps,
+    compare_steps,
+    fallen_back,
+    phase_table,
+    run_step,
+    step_builders,
+    step_table,
+)
 from data.drawn.demo_set import write_demo_set
 from data.loader import TrainingLoader
 from data.widerface import Record
@@ -50,8 +58,8 @@ def measure_training(own: Namespace, training: Namespace) -> None:
         print()
 
         batch = next(iter(make_loader(records, training, 0, device)))
-        steps = build_steps(training, device)
-        rows = compare_steps(steps, batch, own.rounds, device)
+        steps, peaks = build_steps(step_builders(training, device), batch, device)
+        rows = compare_steps(steps, peaks, batch, own.rounds, device)
         note = f"{in_turn(own.rounds)}; times as fast as the plain step"
         report(rows, own.output_folder / "training_step", [step_table(rows), phase_table(rows)], note)
         print()

@@ -1,7 +1,7 @@
 """What a training step costs and where: the plain one against ours, on one batch that is on the device already."""
 
 import copy
-import math
+import gc
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -31,47 +32,93 @@ GRAPHS = ", graphs"
 #: Part of the name of a step that is compiled.
 COMPILED = ", compiled"
 
+#: Of each step before any is timed: the second is recorded and replayed, the last measures gradients.
+FIRST_STEPS = 4
 
-def build_steps(options: Namespace, device: torch.device) -> dict[str, TrainingStep]:
-    """The plain step, ours in float32 and bfloat16, and with --compile on that compiled, all from the same weights.
 
-    On a GPU those in bfloat16 as CUDA graphs too. options: those of train_v2.py.
+def step_builders(options: Namespace, device: torch.device) -> dict[str, Callable[[], TrainingStep]]:
+    """What builds the plain step, ours in float32 and bfloat16, and with --compile on that compiled.
+
+    All start from the same weights. On a GPU those in bfloat16 as CUDA graphs too, but with --graphs off. options:
+    those of train_v2.py.
     """
     torch.manual_seed(options.seed)
     network, teacher = train_v2.build_networks(options)
     settings = {"float32": ("float32", "off", "off"), "bfloat16": ("bfloat16", "off", "off")}
     if options.compile == "on":
         settings[f"bfloat16{COMPILED}"] = ("bfloat16", "on", "off")
-    if device.type == "cuda":
+    if device.type == "cuda" and options.graphs == "auto":
         bfloat16 = {name: chosen for name, chosen in settings.items() if chosen[0] == "bfloat16"}
         settings |= {f"{name}{GRAPHS}": (*chosen[:2], "auto") for name, chosen in bfloat16.items()}
     first = Trainee(network, teacher)
-    steps = {PLAIN: build_plain_step(copy.deepcopy(first), options, device)}
+    builders = {PLAIN: lambda: build_plain_step(copy.deepcopy(first), options, device)}
     for name, (precision, compiled, graphs) in settings.items():
-        trainee = copy.deepcopy(first).to(device, memory_format=torch.channels_last)
         chosen = Namespace(**vars(options) | {"precision": precision, "compile": compiled, "graphs": graphs})
-        optimizer = build_optimizer(trainee, options.lr, options.weight_decay)
-        average = WeightAverage(trainee.network, options.ema_decay)
-        steps[name] = train_v2.build_step(trainee, copy.deepcopy(teacher), optimizer, average, device, chosen)
-    return steps
+        builders[name] = partial(build_own_step, first, teacher, chosen, device)
+    return builders
 
 
-def compare_steps(steps: dict[str, TrainingStep], batch: Batch, rounds: int, device: torch.device) -> list[Row]:
+def build_own_step(
+    first: Trainee, teacher: nn.Module | None, options: Namespace, device: torch.device
+) -> TrainingStep:
+    """Our step as train_v2.py builds it, from copies of both networks."""
+    trainee = copy.deepcopy(first).to(device, memory_format=torch.channels_last)
+    optimizer = build_optimizer(trainee, options.lr, options.weight_decay)
+    average = WeightAverage(trainee.network, options.ema_decay)
+    return train_v2.build_step(trainee, copy.deepcopy(teacher), optimizer, average, device, options)
+
+
+def build_steps(
+    builders: dict[str, Callable[[], TrainingStep]], batch: Batch, device: torch.device
+) -> tuple[dict[str, TrainingStep], dict[str, float]]:
+    """All steps, one after the other, warmed up, compiled and recorded; and the peak memory of each in MB.
+
+    Of a GPU it is what a training run with this step needs: by how much the memory that PyTorch has taken from the
+    device ("reserved") rises at most while the step is built and makes its first steps, the last of which measures
+    gradients, as one of each epoch does. That one runs as it is, whatever the step: what it needs then stands beside
+    what recordings hold. On a CPU it is the peak of this process so far.
+    """
+    steps, peaks = {}, {}
+    generator = torch.Generator().manual_seed(0)
+    for name, build in builders.items():
+        before = start_of_peak(device)
+        steps[name] = build()
+        for number in range(FIRST_STEPS):
+            run_step(steps[name], batch, generator, device, measure_gradients=number == FIRST_STEPS - 1)
+        peaks[name] = (peak_bytes(device) - before) / 1e6
+    return steps, peaks
+
+
+def start_of_peak(device: torch.device) -> int:
+    """Begin a measurement of peak_bytes: a GPU's bytes that are in use by now and are not to count; 0 for a CPU."""
+    if device.type != "cuda":
+        return 0
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_reserved(device)
+
+
+def peak_bytes(device: torch.device) -> float:
+    """The most of a GPU since start_of_peak, with what had been in use before; of a CPU this process's most so far."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else resident_bytes("VmHWM")
+
+
+def compare_steps(
+    steps: dict[str, TrainingStep], peaks: dict[str, float], batch: Batch, rounds: int, device: torch.device
+) -> list[Row]:
     """A row for each step that does what its name says: pictures a second, how many times as fast as the plain one,
-    peak memory; by phase, time and operators."""
+    peak memory; by phase, time and operators. steps, peaks: as build_steps."""
     generator = torch.Generator().manual_seed(0)
     runs = {name: partial(run_step, step, batch, generator, device) for name, step in steps.items()}
-    times = take_turns(runs, rounds, warmup=3)  # a replayed step is recorded by the second
+    times = take_turns(runs, rounds)
     rows = []
     for name, step in steps.items():
-        step.model.train()
         row = {
             "step": name, "batch size": len(batch.images), "image size": batch.images.shape[-1],
             "device": str(device), "threads": torch.get_num_threads(), "rounds": rounds,
             **pictures_per_second(times[name], len(batch.images)), **times_as_fast(times[PLAIN], times[name]),
-            # What recordings hold is shared and allocated once: a run of its own shows nothing of it.
-            "peak memory, MB": math.nan if name.endswith(GRAPHS) else peak_megabytes(runs[name], device),
-            **device_load(runs[name], device),
+            "peak memory, MB": peaks[name], **device_load(runs[name], device),
         }
         if not name.endswith(GRAPHS):  # a replayed step has no phases
             row |= {f"{phase}, ms": passed for phase, passed in phase_times(step, runs[name], rounds).items()}
@@ -110,20 +157,13 @@ def device_load(run: Callable[[], None], device: torch.device) -> Row:
     return {"kernels": len(kernels), "busy share": busy / microseconds}
 
 
-def run_step(step: TrainingStep, batch: Batch, generator: torch.Generator, device: torch.device) -> None:
+def run_step(
+    step: TrainingStep, batch: Batch, generator: torch.Generator, device: torch.device, measure_gradients: bool = False
+) -> None:
     """One step, and the wait for its end."""
     step.model.train()
-    step(batch, generator, mixes=True)
+    step(batch, generator, mixes=True, measure_gradients=measure_gradients)
     synchronize(device)
-
-
-def peak_megabytes(run: Callable[[], None], device: torch.device) -> float:
-    """Of a GPU during one run; on a CPU, the highest of this process so far."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return resident_bytes("VmHWM") / 1e6
 
 
 def phase_times(step: TrainingStep, run: Callable[[], None], rounds: int) -> dict[str, float]:

@@ -1,19 +1,21 @@
 """The plain step that ours is measured against, and what is told of each."""
 
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import fields
-from functools import partialmethod
+from functools import partial, partialmethod
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.training_step import OperatorCounter, build_steps, compare_steps, fallen_back
+from benchmarks.training_step import OperatorCounter, build_steps, compare_steps, fallen_back, step_builders
 from data.loader import Batch
 from tests.helpers import CPU, make_targets
 from training import graphs
 from training.flags import parse_args
 from training.graphs import GraphedStep
+from training.step import TrainingStep
 
 
 @pytest.fixture
@@ -34,7 +36,8 @@ def some_batch() -> Batch:
 def test_the_plain_step_has_the_losses_of_ours(some_batch, flags):
     """What it is measured against computes the same."""
     losses = {}
-    for name, step in build_steps(flags, CPU).items():
+    for name, build in step_builders(flags, CPU).items():
+        step = build()
         step.model.train()
         losses[name] = step.backward(*step.prepare(some_batch.images, some_batch.targets, None))[0]
     for term, value in losses["plain"].items():
@@ -54,6 +57,12 @@ def test_operators_are_counted_by_phase_without_views():
     assert sum(counter.operators.values()) == counter.operators["losses"] + counter.operators["backward"]
 
 
+def graphed(build: Callable[[], TrainingStep]) -> GraphedStep:
+    """The same step as CUDA graphs."""
+    step = build()
+    return GraphedStep(**{field.name: getattr(step, field.name) for field in fields(step) if field.init})
+
+
 def test_a_step_that_falls_back_has_no_row(some_batch, flags, fresh_compiler, monkeypatch, capsys):
     """One that cannot be compiled takes all others with it: what is compiled runs as it is then in the whole process.
 
@@ -65,14 +74,34 @@ def test_a_step_that_falls_back_has_no_row(some_batch, flags, fresh_compiler, mo
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=fail))
     monkeypatch.setattr(graphs, "record", fail)
     flags.compile = "on"
-    steps = build_steps(flags, CPU)
-    steps["bfloat16, compiled, again"] = build_steps(flags, CPU)["bfloat16, compiled"]
+    builders = step_builders(flags, CPU)
+    builders["bfloat16, compiled, again"] = builders["bfloat16, compiled"]
     for name in ("bfloat16", "bfloat16, compiled"):
-        step = steps[name]
-        steps[f"{name}, graphs"] = GraphedStep(**{field.name: getattr(step, field.name) for field in fields(step)})
-    assert fallen_back(steps) == {}
-    rows = compare_steps(steps, some_batch, 1, CPU)
+        builders[f"{name}, graphs"] = partial(graphed, builders[name])
+    assert fallen_back({name: build() for name, build in builders.items()}) == {}
+    rows = compare_steps(*build_steps(builders, some_batch, CPU), some_batch, 1, CPU)
     assert [row["step"] for row in rows] == ["plain", "float32", "bfloat16"]
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
     assert [line.split(", torch")[0].split(", CUDA")[0].removeprefix("left out: ") for line in told] == [
         "bfloat16, compiled", "bfloat16, compiled, again", "bfloat16, graphs", "bfloat16, compiled, graphs"]
+
+
+def test_the_peak_memory_on_a_gpu_is_what_a_step_adds(some_batch, monkeypatch):
+    """Over steps before it; its plain steps beside what recordings hold."""
+    taken, made = [5_000_000], []
+    fakes = {"empty_cache": lambda: None, "synchronize": lambda device: None,
+             "reset_peak_memory_stats": lambda device: None, "memory_reserved": lambda device: taken[-1],
+             "max_memory_reserved": lambda device: max(taken)}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+
+    class Step:
+        model = nn.Identity()
+
+        def __call__(self, batch, generator, mixes, measure_gradients):
+            made.append(measure_gradients)
+            taken.append(5_000_000 + 10_000_000 * (1 + measure_gradients))
+
+    steps, peaks = build_steps({"one": Step}, some_batch, torch.device("cuda"))
+    assert made == [False, False, False, True]
+    assert peaks == {"one": 20.0} and list(steps) == ["one"]
