@@ -23,7 +23,8 @@ PyTorch port (benchmarks/baselines/), on the same pictures at their own size, in
 
 --train measures training with the flags of train_v2.py (and a few of its own: --train --help), on the CPU or a GPU:
 the loader alone by number of processes against the usual loader, the step alone against a plain one, with the time of
-each of its phases and peak memory, and both together. --profile FILE.json writes a trace.
+each of its phases and peak memory, and both together; all numbers go to training.json in --output_folder. --profile
+FILE.json writes a trace.
 """
 
 from utils.errors import stop_quietly

@@ -4,13 +4,17 @@ A median has a column of its own, the quartiles around it two more, "lower quart
 before them where a row has several. A table for the eye has one column of text for the two, "quartiles".
 """
 
+import json
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks.timing import Spread, ratio, spread
-from utils.tables import Row, print_table, write_table
+from utils.cores import usable_cores
+from utils.files import atomic_path
+from utils.tables import Row, print_table, without_nan, write_table
 
 QUARTILES = "quartiles"
 
@@ -52,10 +56,33 @@ def in_turn(rounds: int) -> str:
     return f"medians and quartiles of {rounds} rounds in turn, {torch.get_num_threads()} threads"
 
 
+def machine(device: torch.device) -> dict[str, str | int]:
+    """What numbers of this process were measured on."""
+    is_gpu = device.type == "cuda"
+    return {
+        "machine": f"{platform.platform()}, {torch.backends.cpu.get_cpu_capability()}", "cores": usable_cores(),
+        "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if is_gpu else str(device),
+    }
+
+
 def report(rows: list[Row], path: Path, tables: list[list[Row]], note: str) -> None:
-    """Write all numbers as PATH.csv and PATH.json; print those for the eye, and the note below them."""
+    """Write all numbers as PATH.csv and PATH.json; show those for the eye."""
     write_table(rows, path)
+    show(tables, note)
+    print(f"written: {path}.csv and .json")
+
+
+def show(tables: list[list[Row]], note: str) -> None:
+    """Print tables and the note below them."""
     for table in tables:
         print_table(table)
         print()
-    print(f"{note}\nwritten: {path}.csv and .json")
+    print(note)
+
+
+def write_json(setting: dict, tables: dict[str, list[Row]], path: Path) -> None:
+    """One file of all tables by name, with all digits and null for NaN, and of what they were measured with."""
+    document = setting | {name: without_nan(rows) for name, rows in tables.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")

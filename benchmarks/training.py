@@ -9,9 +9,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import train_v2
-from benchmarks.rows import for_the_eye, in_turn, pictures_per_second, report
+from benchmarks.rows import for_the_eye, in_turn, machine, pictures_per_second, show, write_json
 from benchmarks.timing import synchronize, take_turns
-from benchmarks.training_loader import choose_records, compare_loaders, report_loaders
+from benchmarks.training_loader import choose_records, compare_loaders, loader_note, loader_table
 from benchmarks.training_step import (
     build_steps,
     compare_steps,
@@ -33,45 +33,70 @@ from utils.tables import Row
 #: Steps in the trace of --profile.
 PROFILED_STEPS = 3
 
+#: In --output_folder: machine, flags and all rows.
+RESULT = "training.json"
+
+#: Flags of train_v2.py that numbers depend on.
+TRAINING_FLAGS = (
+    "model", "training_dataset", "teacher_model", "batch_size", "accumulate", "image_size", "crop_scales",
+    "face_mask_prob", "cutmix_prob", "mixup_alpha", "compile", "graphs", "seed",
+)
+
 
 def measure_training(own: Namespace, training: Namespace) -> None:
-    """Print and write the three tables. own: flags of benchmark.py --train; training: those of train_v2.py.
+    """Print the three tables and write them, each once it is measured, to one file, RESULT.
 
-    UserError as train_v2.py and for several devices.
+    own: flags of benchmark.py --train; training: those of train_v2.py. UserError as train_v2.py, and for several
+    devices.
     """
     if own.profile:
         check_folder_is_writable(own.profile.parent)
     # Graphs are recorded on the GPU that is current, whichever the tensors lie on.
     device = distributed.join([distributed.choose_device(training.gpu, cpu=False)])
+    tables: dict[str, list[Row]] = {}
+    write = partial(write_json, machine(device) | {"flags": flags_that_matter(own, training)}, tables,
+                    own.output_folder / RESULT)
     with tempfile.TemporaryDirectory() as folder:
-        pictures = own.batches * training.batch_size
-        if own.drawn:
-            write_demo_set(Path(folder) / "drawn", train_pictures=2 * pictures, val_pictures=12)
-            training.training_dataset = [Path(folder) / "drawn" / "train" / "label.txt"]
-        train_v2.settle(training)
-        check_files(training)
-        records = choose_records(training.training_dataset, pictures, own.longer_side, Path(folder))
-        loaders = compare_loaders(
+        records = find_records(own, training, Path(folder))
+        tables["loader"] = compare_loaders(
             records, training.image_size, training.batch_size, own.workers, own.rounds, device
         )
-        report_loaders(loaders, own.output_folder)
-        print()
+        write()
+        show([loader_table(tables["loader"])], f"{loader_note(tables['loader'])}\n")
 
         batch = next(iter(make_loader(records, training, 0, device)))
         steps, peaks = build_steps(step_builders(training, device), batch, device)
-        rows = compare_steps(steps, peaks, batch, own.rounds, device)
-        note = f"{in_turn(own.rounds)}; times as fast as the plain step"
-        report(rows, own.output_folder / "training_step", [step_table(rows), phase_table(rows)], note)
-        print()
+        rows = tables["step"] = compare_steps(steps, peaks, batch, own.rounds, device)
+        write()
+        show([step_table(rows), phase_table(rows)], f"{in_turn(own.rounds)}; times as fast as the plain step\n")
 
         chosen = fastest(rows)
-        together = compare_together(records, steps, chosen, own, training, device)
-        if together:
-            table = for_the_eye(together, "loader and step", "cache", "pictures/s", "quartiles")
-            report(together, own.output_folder / "training_together", [table],
-                   f"{in_turn(own.rounds)}; the step is {chosen}")
+        tables["together"] = compare_together(records, steps, chosen, own, training, device)
+        write()
+        if tables["together"]:
+            table = for_the_eye(tables["together"], "loader and step", "cache", "pictures/s", "quartiles")
+            show([table], f"{in_turn(own.rounds)}; the step is {chosen}")
+        print(f"written: {own.output_folder / RESULT}")
         if own.profile:
             write_trace(steps[chosen], batch, own.profile, device)
+
+
+def flags_that_matter(own: Namespace, training: Namespace) -> dict:
+    """Those of both that numbers depend on."""
+    return {name: value for name, value in vars(own).items() if name not in ("output_folder", "profile")} | {
+        name: getattr(training, name) for name in TRAINING_FLAGS
+    }
+
+
+def find_records(own: Namespace, training: Namespace, folder: Path) -> list[Record]:
+    """The pictures that all is measured on, drawn ones and scaled ones in `folder`; UserError as train_v2.py."""
+    pictures = own.batches * training.batch_size
+    if own.drawn:
+        write_demo_set(folder / "drawn", train_pictures=2 * pictures, val_pictures=12)
+        training.training_dataset = [folder / "drawn" / "train" / "label.txt"]
+    train_v2.settle(training)
+    check_files(training)
+    return choose_records(training.training_dataset, pictures, own.longer_side, folder)
 
 
 def make_loader(records: list[Record], training: Namespace, workers: int, device: torch.device) -> TrainingLoader:

@@ -145,14 +145,17 @@ def exhaust(loader: Iterable, device: torch.device = CPU) -> None:
     synchronize(device)
 
 
-def report_loaders(rows: list[Row], folder: Path) -> None:
-    """Write all rows of compare_loaders, print those columns of them that tell most."""
-    table = for_the_eye(rows, "loader", "workers", "pictures/s", "quartiles", "times as fast", "ratio quartiles")
+def loader_table(rows: list[Row]) -> list[Row]:
+    """For the eye: those columns of compare_loaders that tell most."""
+    return for_the_eye(rows, "loader", "workers", "pictures/s", "quartiles", "times as fast", "ratio quartiles")
+
+
+def loader_note(rows: list[Row]) -> str:
+    """What stands below that table."""
     first = rows[0]
-    note = (f"medians and quartiles of {first['rounds']} passes in turn over {first['pictures']} pictures, batches of "
+    return (f"medians and quartiles of {first['rounds']} passes in turn over {first['pictures']} pictures, batches of "
             f"{first['batch size']}, samples of {first['image size']} px, one thread a process; times as fast as the "
             "usual loader")
-    report(rows, folder / "training_loader", [table], note)
 
 
 def parse_args(arguments: list[str] | None = None) -> Namespace:
@@ -181,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows = compare_loaders(
             records, options.image_size, options.batch_size, options.workers, options.rounds, device
         )
-    report_loaders(rows, options.output_folder)
+    report(rows, options.output_folder / "training_loader", [loader_table(rows)], loader_note(rows))
 
 
 if __name__ == "__main__":

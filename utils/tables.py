@@ -33,9 +33,14 @@ def print_table(rows: list[Row]) -> None:
         print("  ".join(aligned).rstrip())
 
 
+def without_nan(rows: list[Row]) -> list[dict]:
+    """As JSON has them: None for what could not be measured."""
+    return [{name: None if value != value else value for name, value in row.items()} for row in rows]
+
+
 def write_table(rows: list[Row], path: Path) -> None:
     """PATH.csv and PATH.json, with all digits; NaN is empty in the first and null in the second."""
-    known = [{name: None if value != value else value for name, value in row.items()} for row in rows]
+    known = without_nan(rows)
     # Names of folders that are no UTF-8 become \xe9 and the like.
     options = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
     with atomic_path(path.with_suffix(".csv")) as temporary, temporary.open("w", **options) as file:

@@ -1,6 +1,6 @@
 """benchmark.py --train."""
 
-import csv
+import json
 
 import pytest
 import torch
@@ -16,13 +16,17 @@ def test_training_is_measured_on_its_own_flags_and_those_of_training(drawn_set, 
              "--save_folder", str(tmp_path / "none"), "--output_folder", str(tmp_path),
              "--rounds", "2", "--workers", "0", "--batches", "1", "--profile", str(tmp_path / "trace.json")]
     benchmark.main(flags)
-    with open(tmp_path / "training_step.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["plain", "float32", "bfloat16"]
-    for row in rows:
-        assert float(row["pictures/s"]) > 0 and all(float(row[f"{phase}, ms"]) > 0 for phase in PHASES)
-        assert all(int(row[f"{phase}, operators"]) > 0 for phase in PHASES)
-    assert (tmp_path / "training_loader.csv").is_file() and (tmp_path / "training_together.json").is_file()
+    told = json.loads((tmp_path / "training.json").read_text(encoding="utf-8"))
+    assert [row["step"] for row in told["step"]] == ["plain", "float32", "bfloat16"]
+    for row in told["step"]:
+        assert row["pictures/s"] > 0 and all(row[f"{phase}, ms"] > 0 for phase in PHASES)
+        assert all(row[f"{phase}, operators"] > 0 for phase in PHASES)
+    assert {row["loader"] for row in told["loader"]} >= {"decoding alone", "usual", "ours", "ours, ready"}
+    assert [row["cache"] for row in told["together"]] == ["none", "ram", "device"]
+    assert len({row["step"] for row in told["together"]}) == 1
+    assert (told["torch"], told["device"]) == (torch.__version__, "cpu")
+    assert (told["flags"]["batch_size"], told["flags"]["rounds"]) == (2, 2)
+    assert [path.name for path in tmp_path.glob("training*")] == ["training.json"]
     assert all(f'"{phase}"' in (tmp_path / "trace.json").read_text(encoding="utf-8") for phase in PHASES)
     assert not (tmp_path / "none").exists()
     with pytest.raises(SystemExit):
