@@ -100,6 +100,7 @@ def parse_training_args(arguments: list[str]) -> tuple[Namespace, Namespace]:
         help="numbers of loader processes, each measured")
     add("--batches", type=number(int, 1), default=4, help="of one round of the loader, and of loader and step together")
     add("--caches", choices=CACHES, nargs="+", default=list(CACHES), help="of loader and step together, each measured")
+    add("--step_alone", action="store_true", help="measure no loader: neither alone nor with the step")
     add("--longer_side", type=number(int, 64, 2**14), help="scale the pictures to this and encode them anew")
     add("--drawn", action="store_true", help="measure on drawn pictures, for want of others")
     add("--profile", type=Path, metavar="FILE.json", help="write a trace of some steps, for Perfetto")

@@ -44,7 +44,7 @@ TRAINING_FLAGS = (
 
 
 def measure_training(own: Namespace, training: Namespace) -> None:
-    """Print the three tables and write them, each once it is measured, to one file, RESULT.
+    """Print the tables of loader, step and both together, and write each once it is measured to one file, RESULT.
 
     own: flags of benchmark.py --train; training: those of train_v2.py. UserError as train_v2.py, and for several
     devices.
@@ -58,24 +58,26 @@ def measure_training(own: Namespace, training: Namespace) -> None:
                     own.output_folder / RESULT)
     with tempfile.TemporaryDirectory() as folder:
         records = find_records(own, training, Path(folder))
-        tables["loader"] = compare_loaders(
-            records, training.image_size, training.batch_size, own.workers, own.rounds, device
-        )
-        write()
-        show([loader_table(tables["loader"])], f"{loader_note(tables['loader'])}\n")
+        if not own.step_alone:
+            rows = tables["loader"] = compare_loaders(
+                records, training.image_size, training.batch_size, own.workers, own.rounds, device
+            )
+            write()
+            show([loader_table(rows)], f"{loader_note(rows)}\n")
 
         batch = next(iter(make_loader(records, training, 0, device)))
         steps, peaks = build_steps(step_builders(training, device), batch, device)
         rows = tables["step"] = compare_steps(steps, peaks, batch, own.rounds, device)
+        chosen = fastest(rows)
         write()
         show([step_table(rows), phase_table(rows)], f"{in_turn(own.rounds)}; times as fast as the plain step\n")
 
-        chosen = fastest(rows)
-        tables["together"] = compare_together(records, steps, chosen, own, training, device)
-        write()
-        if tables["together"]:
-            table = for_the_eye(tables["together"], "loader and step", "cache", "pictures/s", "quartiles")
-            show([table], f"{in_turn(own.rounds)}; the step is {chosen}")
+        if not own.step_alone:
+            rows = tables["together"] = compare_together(records, steps, chosen, own, training, device)
+            write()
+            if rows:
+                table = for_the_eye(rows, "loader and step", "cache", "pictures/s", "quartiles")
+                show([table], f"{in_turn(own.rounds)}; the step is {chosen}")
         print(f"written: {own.output_folder / RESULT}")
         if own.profile:
             write_trace(steps[chosen], batch, own.profile, device)

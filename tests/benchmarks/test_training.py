@@ -34,6 +34,15 @@ def test_training_is_measured_on_its_own_flags_and_those_of_training(drawn_set, 
     assert "no_such_flag" in capsys.readouterr().err
 
 
+def test_the_step_is_measured_alone(drawn_set, tmp_path, capsys):
+    benchmark.main(["--train", "--gpu", "cpu", "--training_dataset", str(drawn_set(12, 12) / "train" / "label.txt"),
+                    "--teacher_model", "none", "--image_size", "64", "--batch_size", "2", "--rounds", "1",
+                    "--step_alone", "--output_folder", str(tmp_path)])
+    told = json.loads((tmp_path / "training.json").read_text(encoding="utf-8"))
+    assert len(told["step"]) == 3 and told.keys().isdisjoint({"loader", "together"})
+    assert "usual loader" not in capsys.readouterr().out
+
+
 def test_the_gpu_that_is_measured_is_the_current_one(tmp_path, monkeypatch):
     """Before anything is built: graphs of another GPU would be empty."""
     def set_device(device: torch.device):
