@@ -7,7 +7,7 @@
 # Parts in their order, what matters most first, and the seconds that each should take (added up from single steps on
 # an H200 with 16 cores, compiling from an empty cache; never measured as a whole):
 #
-#     machine, drawn         10   commit and GPU; drawn pictures for all that follows
+#     machine, drawn         15   commit and GPU; drawn pictures for all that follows
 #     batch_64               75   training from files, memory and device; the step at batch 64, plain and as CUDA graphs
 #     tests                  40   those that need a GPU
 #     batch_64_compiled     175   the step compiled, plainly and as graphs
@@ -56,7 +56,7 @@ step() {  # NAME SECONDS BATCH TEACHER FLAGS...
 }
 
 part machine 20 sh -c 'git log -1 --format=%H; nvidia-smi'
-part drawn 40 python -m data.demo --train 320 --output "$drawn"
+part drawn 40 python -m data.demo --train 340 --output "$drawn"
 labels=${labels:-$drawn/train/label.txt}
 
 step batch_64 120 64 "$teacher" --workers 8 --batches 4 --caches device ram none
