@@ -8,7 +8,7 @@
 # an H200 with 16 cores, compiling from an empty cache; never measured as a whole):
 #
 #     machine, drawn         15   commit and GPU; drawn pictures for all that follows
-#     batch_64               75   training from files, memory and device; the step at batch 64, plain and as CUDA graphs
+#     batch_64               65   training from files, memory and device; the step at batch 64, plain and as CUDA graphs
 #     tests                  40   those that need a GPU
 #     batch_64_compiled     175   the step compiled, plainly and as graphs
 #     ap_before, training   105   30 short epochs of the compiled step from the shipped weights, AP before and after
@@ -51,15 +51,15 @@ part() {  # NAME SECONDS COMMAND...
 }
 
 step() {  # NAME SECONDS BATCH TEACHER FLAGS...
-    part "$1" "$2" python benchmark.py --train --gpu 0 --batch_size "$3" --teacher_model "$4" "${@:5}" \
-        --training_dataset "$labels" --rounds 5 --output_folder "$folder/$1"
+    part "$1" "$2" python benchmark.py --train --gpu 0 --batch_size "$3" --teacher_model "$4" --rounds 5 "${@:5}" \
+        --training_dataset "$labels" --output_folder "$folder/$1"
 }
 
 part machine 20 sh -c 'git log -1 --format=%H; nvidia-smi'
 part drawn 40 python -m data.demo --train 340 --output "$drawn"
 labels=${labels:-$drawn/train/label.txt}
 
-step batch_64 120 64 "$teacher" --workers 8 --batches 4 --caches device ram none
+step batch_64 120 64 "$teacher" --rounds 3 --workers 8 --batches 4 --caches device ram none
 part tests 90 python -m pytest -q -k "(gpu or back_from_the_device) and not long_runs" tests/training \
     tests/data/test_mixing.py tests/data/test_loader.py
 step batch_64_compiled 230 64 "$teacher" --step_alone --compile
