@@ -8,12 +8,13 @@
 # an H200 with 16 cores, compiling from an empty cache; never measured as a whole):
 #
 #     machine, drawn         15   commit and GPU; drawn pictures for all that follows
-#     batch_64               65   training from files, memory and device; the step at batch 64, plain and as CUDA graphs
+#     batch_64               70   training from files, memory and device; the step at batch 64, plain and as CUDA graphs,
+#                                in float32, bfloat16 and float16
 #     tests                  40   those that need a GPU
-#     batch_64_compiled     175   the step compiled, plainly and as graphs
+#     batch_64_compiled     178   the step compiled, plainly and as graphs
 #     ap_before, training   105   30 short epochs of the compiled step from the shipped weights, AP before and after
-#     batch_64_no_teacher    22   the step without a teacher
-#     batch_32               26   the step at batch 32
+#     batch_64_no_teacher    25   the step without a teacher
+#     batch_32               30   the step at batch 32
 #
 # Each part has a limit of its own, may fail, and leaves the others their turn; a part for which less than 10 seconds
 # are left is left out, and the summary says so. Without arguments the teacher is weights/FeatherNetB_se.pth and

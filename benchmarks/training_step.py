@@ -39,17 +39,19 @@ FIRST_STEPS = 4
 def step_builders(options: Namespace, device: torch.device) -> dict[str, Callable[[], TrainingStep]]:
     """What builds the plain step, ours in float32 and bfloat16, and with --compile on that compiled.
 
-    All start from the same weights. On a GPU those in bfloat16 as CUDA graphs too, but with --graphs off. options:
-    those of train_v2.py.
+    All start from the same weights. On a GPU float16 too, and what is not in float32 as CUDA graphs too, but with
+    --graphs off. options: those of train_v2.py.
     """
     torch.manual_seed(options.seed)
     network, teacher = train_v2.build_networks(options)
     settings = {"float32": ("float32", "off", "off"), "bfloat16": ("bfloat16", "off", "off")}
     if options.compile == "on":
         settings[f"bfloat16{COMPILED}"] = ("bfloat16", "on", "off")
+    if device.type == "cuda":
+        settings["float16"] = ("float16", "off", "off")
     if device.type == "cuda" and options.graphs == "auto":
-        bfloat16 = {name: chosen for name, chosen in settings.items() if chosen[0] == "bfloat16"}
-        settings |= {f"{name}{GRAPHS}": (*chosen[:2], "auto") for name, chosen in bfloat16.items()}
+        halves = {name: chosen for name, chosen in settings.items() if chosen[0] != "float32"}
+        settings |= {f"{name}{GRAPHS}": (*chosen[:2], "auto") for name, chosen in halves.items()}
     first = Trainee(network, teacher)
     builders = {PLAIN: lambda: build_plain_step(copy.deepcopy(first), options, device)}
     for name, (precision, compiled, graphs) in settings.items():
@@ -139,7 +141,7 @@ def fallen_back(steps: dict[str, TrainingStep]) -> dict[str, str]:
     for name, step in steps.items():
         if COMPILED in name and not compiles:
             failed[name] = "torch.compile failed, here or in another step"
-        elif name.endswith(GRAPHS) and not step._is_possible:
+        elif name.endswith(GRAPHS) and not step.replays:
             failed[name] = "CUDA graphs failed"
     return failed
 

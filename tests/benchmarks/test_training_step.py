@@ -59,8 +59,8 @@ def test_operators_are_counted_by_phase_without_views():
 
 def test_on_a_gpu_steps_are_recorded_but_with_graphs_off(flags):
     flags.compile = "on"
-    plainly = ["plain", "float32", "bfloat16", "bfloat16, compiled"]
-    graphs = ["bfloat16, graphs", "bfloat16, compiled, graphs"]
+    plainly = ["plain", "float32", "bfloat16", "bfloat16, compiled", "float16"]
+    graphs = ["bfloat16, graphs", "bfloat16, compiled, graphs", "float16, graphs"]
     assert list(step_builders(flags, torch.device("cuda"))) == plainly + graphs
     flags.graphs = "off"
     assert list(step_builders(flags, torch.device("cuda"))) == plainly
