@@ -139,22 +139,63 @@ def _overlap(boxes: Tensor, axis: int, center: Tensor, side: int) -> Tensor:
 
 
 def _inside_ignored(targets: Targets, batch_size: int, height: int, width: int) -> Tensor:
-    """bool [B, A]: anchors that lie half inside one ignored region."""
+    """bool [B, A]: anchors that lie half inside one ignored region.
+
+    In a row of cells they stand side by side, so a region meets rows, not anchors: it marks where its anchors begin and
+    where they end, and marks added up along the rows are how many regions hold each anchor.
+    """
     is_ignored = targets.role == IGNORED
     if _may_choose(is_ignored):
         smallest = INSIDE_IGNORED * ANCHOR_SIZES[0][0] ** 2
         targets = targets.rows(is_ignored & (area(targets.boxes) >= smallest))
         is_ignored = targets.role == IGNORED
-    device = targets.boxes.device
-    levels: dict[int, list[Tensor]] = {}
-    for first_anchor, _, stride, side, rows, columns in _lattices(height, width):
-        x, y = (stride * (torch.arange(cells, device=device) + 0.5)[None] for cells in (columns, rows))
-        shared = _overlap(targets.boxes, 1, y, side)[:, :, None] * _overlap(targets.boxes, 0, x, side)[:, None]
-        levels.setdefault(first_anchor, []).append((shared >= INSIDE_IGNORED * side * side).flatten(1))
-    inside = torch.cat([torch.stack(sides, dim=2).flatten(1) for sides in levels.values()], dim=1)
-    # How many regions of the picture hold the anchor: a product of matrices adds up rows faster than scattering does.
-    is_of = (targets.picture == torch.arange(batch_size, device=device)[:, None]) & is_ignored
-    return is_of.float() @ inside.float() > 0
+    first, stop, may_be_any = _runs_inside(targets.boxes, height, width)
+    picture = (targets.picture * _count(height, width))[:, None]
+    marks = (may_be_any & is_ignored[:, None]).int().flatten()
+    regions = marks.new_zeros(batch_size * _count(height, width) + 1)
+    regions.scatter_add_(0, (picture + first).flatten(), marks)
+    regions.scatter_add_(0, (picture + stop).flatten(), -marks)
+    inside = regions.cumsum(0, dtype=torch.int32)[:-1].bool()
+    return inside.view(batch_size, ANCHORS_PER_CELL, -1).mT.flatten(1)
+
+
+def _runs_inside(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which anchors lie half inside boxes [F, 4], in each of the N rows of cells of all sides.
+
+    The first of them and the one after the last, int64, and whether there may be any, bool (where not, the first two
+    mean nothing); [F, N] each.
+
+    Anchors are counted with the smaller ones of all cells before the larger ones, unlike those of make_anchors.
+
+    The width that a box shares with an anchor is the least of four: from the box's left edge to the anchor's right one,
+    from the anchor's left edge to the box's right one, and both widths. As rounding keeps the order of numbers, the
+    area is large enough where it is with each of the four, to the last bit. With the first it is from some column on:
+    that one in which the edge that is wanted falls, or the next; its centre decides, by the same rounding.
+    """
+    y, side, stride, columns, begin = _rows_of_cells(height, width, boxes.device)
+    left, right = boxes[:, 0, None], boxes[:, 2, None]
+    shared_height = _overlap(boxes, 1, y, side)
+    enough = INSIDE_IGNORED * side * side
+    # The right edge is the left one of the mirrored picture, in which column c is -1 - c.
+    edge = torch.stack([left, -right])
+    column = ((edge + enough / shared_height - side / 2) / stride).floor()
+    shared_width = stride * (column + 0.5) + side / 2 - edge
+    first, mirrored = (column + (shared_height * shared_width < enough)).unbind()
+    first, stop = (torch.minimum(end.clamp(min=0), columns) for end in (first, -mirrored))
+    may_be_any = shared_height * torch.minimum(right - left, side) >= enough
+    return begin + first.long(), begin + stop.long(), may_be_any
+
+
+def _rows_of_cells(height: int, width: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Of each row of cells, first for the smaller anchors of all, then for the larger ones: y of the centres, side,
+    stride, number of columns and, int64, number of anchors before it; [N] each."""
+    ys, sides, strides, columns = [], [], [], []
+    for _, _, stride, side, rows, number in sorted(_lattices(height, width), key=lambda lattice: lattice[1]):
+        ys.append(torch.arange(stride / 2, stride * rows, stride, device=device))
+        for values, value in zip((sides, strides, columns), (side, stride, number)):
+            values.append(torch.full((rows,), float(value), device=device))
+    ys, sides, strides, columns = (torch.cat(values) for values in (ys, sides, strides, columns))
+    return ys, sides, strides, columns, (columns.cumsum(0) - columns).long()
 
 
 def _lattices(height: int, width: int) -> list[tuple[int, int, int, int, int, int]]:

@@ -178,14 +178,45 @@ def test_of_anchors_that_a_face_wants_alike_the_first_ones_count():
     assert positive.nonzero()[:, 0].tolist() == [2 * (3 * 8 + 3), 2 * (3 * 8 + 4), 2 * (4 * 8 + 3)]
 
 
+def with_absent(targets: Targets, rows: int) -> Targets:
+    """The targets and so many rows that no picture has."""
+    return Targets(*(torch.cat(fields) for fields in zip(targets, targets.absent(rows))))
+
+
 def test_absent_rows_change_nothing(monkeypatch):
     """On a GPU they stay: leaving them out would wait for it."""
     targets = random_targets(40, 3, 96, 160, torch.Generator().manual_seed(0))
     expected = assign(targets, 3, 96, 160)
     monkeypatch.setattr(matcher, "_rows_to_match", lambda targets: targets)
-    empty = Targets(*(field.new_zeros((9, *field.shape[1:])) for field in targets))
-    filled = Targets(*(torch.cat(fields) for fields in zip(targets, empty._replace(role=empty.role + ABSENT))))
-    found = assign(filled, 3, 96, 160)
+    found = assign(with_absent(targets, 9), 3, 96, 160)
     for name in ("weights", "background", "has_landmarks"):
         assert torch.equal(getattr(found, name), getattr(expected, name))
     assert torch.equal(found.boxes[found.positive], expected.boxes[expected.positive])
+
+
+#: Ignored regions from their corners [F, 2, 2] in pixels, made of numbers from 0 to 1.
+REGIONS = {
+    "of all sizes, some beyond the picture": lambda corners: 400 * corners - 150,
+    "of a pixel": lambda corners: 130 * corners[:, :1] + torch.tensor([0.0, 1.0])[:, None],
+    "exactly half inside, or just not": lambda corners: 4 * (40 * corners).round() - 1e-5 * (corners > 0.7),
+    "far away, or as large": lambda corners: (corners - 0.5) * 1e7,
+    "of no width": lambda corners: 130 * corners * torch.tensor([0.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("chooses", [True, False], ids=["on a CPU", "as on a GPU"])
+@pytest.mark.parametrize("height, width", [(64, 96), (33, 131), (1, 1)])
+@pytest.mark.parametrize("kind", REGIONS)
+def test_half_inside_an_ignored_region_is_the_same_to_the_last_bit(kind, height, width, chooses, monkeypatch):
+    """As if every region met every anchor; the last of the pictures has none."""
+    monkeypatch.setattr(matcher, "_may_choose", lambda rows: chooses)
+    generator = torch.Generator().manual_seed(height)
+    corners = center_to_corner(make_anchors(height, width))
+    for count in (0, 1, 30, 500):
+        boxes = REGIONS[kind](torch.rand(count, 2, 2, generator=generator)).sort(dim=1).values.flatten(1)
+        pictures = torch.randint(3, (count,), generator=generator)
+        roles = torch.randint(ABSENT, FACE + 1, (count,), generator=generator)
+        targets = make_targets(*zip(pictures.tolist(), boxes.tolist(), roles.tolist()))
+        found = matcher._inside_ignored(with_absent(targets, 5), 4, height, width)
+        inside = (roles == IGNORED)[:, None] & (intersection_matrix(boxes, corners) >= INSIDE_IGNORED * area(corners))
+        assert torch.equal(found, torch.stack([inside[pictures == picture].any(dim=0) for picture in range(4)]))
