@@ -144,10 +144,13 @@ def subset_groups(ground_truth: GroundTruth) -> dict[str, Group]:
 
 
 def faces_of_height(low: float, high: float, ground_truth: GroundTruth) -> np.ndarray:
-    """bool [F]: faces not marked invalid with low <= height < high, in pixels."""
-    height = ground_truth.boxes[:, 3]
+    """bool [F]: faces not marked invalid with low <= height < high, in pixels.
+
+    A box without width or height is no face: one such stands for a picture without faces.
+    """
+    width, height = ground_truth.boxes[:, 2:].T
     valid = ground_truth.labels.get("invalid", np.zeros(len(height))) == 0
-    return valid & (height >= low) & (height < high)
+    return valid & (width > 0) & (height > 0) & (height >= low) & (height < high)
 
 
 def groups_by(kind: str, faces: np.ndarray, ground_truth: GroundTruth) -> dict[str, Group]:

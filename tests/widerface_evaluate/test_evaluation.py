@@ -286,6 +286,17 @@ def test_groups_by_size_label_and_event(tmp_path):
         chosen("pose")
 
 
+def test_the_empty_box_of_a_picture_without_faces_is_no_face_of_any_height(tmp_path):
+    pictures = {("0--A", f"empty_{index}"): [[0, 0, 0, 0]] for index in range(10)} | {ONE: [FACE]}
+    write_ground_truth(tmp_path / "truth", pictures, easy={picture: [] for picture in pictures})
+    write_predictions(tmp_path / "found", {picture: [] for picture in pictures} | {ONE: [[*FACE, 0.9]]})
+    lines = run_python(SCRIPT, "-p", tmp_path / "found", "-g", tmp_path / "truth", "--min_height", "0",
+                       "--by", "size").stdout.splitlines()
+    assert "at least 0 px AP: 1.0000, 1 faces" in lines
+    assert "under 8 px AP: nan, 0 faces" in lines and "32-96 px AP: 1.0000, 1 faces" in lines
+    assert ["0-6", "0", "nan", "nan", "-"] in [line.split() for line in lines]
+
+
 def test_an_event_is_judged_by_its_own_pictures(tmp_path):
     key = ("1--B", "two")
     ground_truth = write_ground_truth(tmp_path, {ONE: [FACE], key: [FACE]})
