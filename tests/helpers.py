@@ -264,8 +264,9 @@ def cells(values: list) -> np.ndarray:
 def write_ground_truth(folder: Path, pictures: dict, easy=None, medium=None, **labels) -> GroundTruth:
     """The four .mat files in the official structure.
 
-    pictures: {(event, name): [face, ...]}, pictures of an event side by side. easy and medium: {(event, name): [index
-    from 1, ...]}, by default all faces; hard is always all faces. labels: like pictures, a value per face.
+    pictures: {(event, name): [face, ...]}, pictures of an event side by side; one without faces has one empty box, as
+    officially. easy and medium: {(event, name): [index from 1, ...]}, by default all faces; hard is always all faces.
+    labels: like pictures, a value per face.
     """
     folder.mkdir(parents=True, exist_ok=True)
     events = list(dict.fromkeys(event for event, _ in pictures))
@@ -278,13 +279,16 @@ def write_ground_truth(folder: Path, pictures: dict, easy=None, medium=None, **l
             by_event.append(values)
         return cells(by_event)
 
+    def boxes(key):
+        return np.array(pictures[key], np.float64) if len(pictures[key]) else np.zeros((1, 4))
+
     def columns(values_of):
         return nested(lambda key: np.array(values_of[key], dtype=np.uint16).reshape(-1, 1))
 
     savemat(folder / "wider_face_val.mat", {
         "event_list": cells(events),
         "file_list": nested(lambda key: np.array([key[1]])),
-        "face_bbx_list": nested(lambda key: np.array(pictures[key], dtype=np.float64).reshape(-1, 4)),
+        "face_bbx_list": nested(boxes),
         **{f"{label}_label_list": columns(values) for label, values in labels.items()},
     })
     for subset, kept in (("easy", easy), ("medium", medium), ("hard", None)):

@@ -19,7 +19,8 @@ Conventions that are easily got wrong:
   (The MATLAB toolbox sorts by score first; on sorted files both agree.)
 - Easy is part of medium, medium of hard. Faces outside the subset are ignored, not removed: a detection whose best
   face is ignored is neither hit nor false alarm. All other false alarms count in every subset, whatever their size.
-- A picture without annotated faces is skipped, with its false alarms. A picture whose faces are all ignored is not.
+- The official files give a picture without faces one box, 0 0 0 0, in no subset: its false alarms count, as do those
+  of any picture whose faces are all ignored. Only a picture without any box would be skipped, with its false alarms.
 - Precision is made monotone from the right, then summed over the steps of recall. A recall that is never reached adds
   nothing, so AP is at most the highest recall. A group without faces has no AP: nan, in JSON null.
 - `--by size` takes all faces not marked invalid, by height; the smallest are in no subset. Other --by take hard faces,
