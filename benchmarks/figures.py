@@ -51,7 +51,10 @@ def plot_latency(axes: Axes, rows: list[Row]) -> None:
 
 
 def plot_precision(axes: Axes, rows: list[Row], precision: dict[str, Row]) -> None:
-    """AP on the three subsets against the milliseconds of one picture of the largest size, {role: its AP}."""
+    """AP on the three subsets against the milliseconds of one picture of the largest size, {role: its AP}.
+
+    The AP of a subset without faces is None, and no point.
+    """
     largest = max(row["width"] * row["height"] for row in rows)
     rows = [row for row in rows if row["width"] * row["height"] == largest]
     milliseconds = [row["ms"] for row in rows]
@@ -59,7 +62,8 @@ def plot_precision(axes: Axes, rows: list[Row], precision: dict[str, Row]) -> No
         axes.plot(milliseconds, [precision[row["role"]][subset] for row in rows], marker=marker, linewidth=1,
                   label=subset)
     for row in rows:
-        highest = max(precision[row["role"]][subset] for subset in SUBSETS)
+        aps = [precision[row["role"]][subset] for subset in SUBSETS]
+        highest = max((ap for ap in aps if ap is not None), default=0)
         axes.annotate(f"{row['role']} ({row['model']})", (row["ms"], highest), (0, 10), textcoords="offset points",
                       ha="center")
     measured = precision[rows[0]["role"]]
