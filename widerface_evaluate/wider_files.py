@@ -105,7 +105,7 @@ def official_structure(path: Path) -> Iterator[None]:
 
 
 def read_picture_list(path: Path, ground_truth: GroundTruth) -> np.ndarray:
-    """bool [P]: the pictures that a file names, a line EVENT/NAME.jpg each; InputError for one that is not there."""
+    """bool [P]: the pictures that a file names, a line EVENT/NAME.jpg each; InputError for none, or one not there."""
     place = {picture: index for index, picture in enumerate(ground_truth.pictures)}
     chosen = np.zeros(len(place), dtype=bool)
     for number, line in enumerate(text_lines(path), start=1):
@@ -115,6 +115,8 @@ def read_picture_list(path: Path, ground_truth: GroundTruth) -> np.ndarray:
                 raise InputError(f"{path}:{number}: the ground truth has no picture '{line.strip()[:200]}'; "
                                  "write EVENT/NAME.jpg, as in wider_val.txt")
             chosen[place[event, Path(name).stem]] = True
+    if not chosen.any():
+        raise InputError(f"{path} names no picture; write one EVENT/NAME.jpg a line, as in wider_val.txt")
     return chosen
 
 

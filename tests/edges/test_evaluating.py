@@ -103,6 +103,13 @@ def test_lists_in_other_encodings(truth, tmp_path):
         read_picture_list(path, ground_truth)
 
 
+@pytest.mark.parametrize("data", [b"", b"\r\n \n", b"\xef\xbb\xbf"])
+def test_a_list_without_a_picture_is_told(truth, tmp_path, data):
+    (tmp_path / "list.txt").write_bytes(data)
+    with pytest.raises(InputError, match="list.txt names no picture"):
+        read_picture_list(tmp_path / "list.txt", load_ground_truth(truth))
+
+
 def test_no_name_of_a_validation_list_leaves_its_folder(tmp_path):
     path = tmp_path / "wider_val.txt"
     for name in ("/../../victim/notes.jpg", "0--A/../../x.jpg", "C:/x/y.jpg", "..\\..\\x/y.jpg"):
