@@ -1,5 +1,6 @@
 """Writes pictures and labels, wherever they come from, in the layout that is trained and measured here."""
 
+import hashlib
 import os
 import shutil
 from collections import Counter
@@ -20,6 +21,10 @@ from utils.files import as_line, atomic_folder
 GENERIC_FOLDERS = {"images", "labels", "jpegimages", "annotations", "train", "val", "valid", "validation", "test"}
 
 
+#: Most bytes of an EVENT or NAME: disks take 255, and files made of a picture add to its name.
+LONGEST_NAME = 200
+
+
 class Entry(NamedTuple):
     """A picture of the new set."""
 
@@ -34,8 +39,9 @@ def new_name(name: str, used: set[tuple[str, str]]) -> str:
     The ground truth of AP knows names without suffixes, and signs that no file system has trouble with.
     """
     *folders, file = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")] or ["_"]
-    event = "--".join(clean(folder) for folder in folders if folder.lower() not in GENERIC_FOLDERS) or "pictures"
-    stem, suffix = clean(Path(file).stem), clean(Path(file).suffix[1:])
+    shown = [clean(folder) for folder in folders if folder.lower() not in GENERIC_FOLDERS]
+    event = shortened("--".join(shown)) or "pictures"
+    stem, suffix = shortened(clean(Path(file).stem)), clean(Path(file).suffix[1:])
     unique, copies = stem, 1
     while (event.casefold(), unique.casefold()) in used:
         copies += 1
@@ -47,6 +53,15 @@ def new_name(name: str, used: set[tuple[str, str]]) -> str:
 def clean(name: str) -> str:
     """A part of a path without what a label file, MATLAB's files or Windows cannot hold."""
     return "".join("_" if sign in '<>:"/\\|?*' else sign for sign in as_line(name)).strip(" .") or "_"
+
+
+def shortened(name: str) -> str:
+    """A name of at most LONGEST_NAME bytes: a longer one keeps its start, and a hash keeps it apart from others."""
+    data = name.encode()
+    if len(data) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    return f"{data[: LONGEST_NAME - len(digest) - 1].decode(errors='ignore')}_{digest}"
 
 
 def write_set(output: Path, train: list[Entry], val: list[Entry]) -> tuple[Counter[str], list[Path]]:

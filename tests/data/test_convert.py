@@ -154,6 +154,19 @@ def test_names_that_files_cannot_have_or_that_meet(tmp_path):
     assert len(load_ground_truth(tmp_path / "both" / "val" / "ground_truth").pictures) == 6
 
 
+def test_deep_folders_and_long_names_are_shortened_and_stay_apart(tmp_path):
+    rows, long = "0 0.5 0.5 0.5 0.5", "ä" * 100
+    folder = write_yolo(tmp_path / "source", {
+        f"{long}/{long}/a.jpg": rows, f"{long}/{long}/b.jpg": rows, f"{long}/{long}2/a.jpg": rows,
+        f"{'n' * 250}.jpg": rows, f"{'n' * 249}m.jpg": rows, f"{'k' * 200}.jpg": rows})
+    converted(folder, tmp_path / "set", "--val_share", 0.5)
+    names = {name for part in ("train", "val")
+             for name in by_name(read_labels(tmp_path / "set" / part / "label.txt")[0])}
+    assert len(names) == 6 and all(len(part.encode()) <= 204 for name in names for part in name.split("/"))
+    events = sorted(name.split("/")[0] for name in names if name.startswith("ä"))
+    assert len(events) == 3 and len(set(events)) == 2 and f"pictures/{'k' * 200}.jpg" in names
+
+
 def test_pictures_that_exif_turns_are_written_upright(tmp_path):
     write_turned(tmp_path / "source" / "a.jpg", orientation=6)  # to be turned to the right
     (tmp_path / "source" / "a.txt").write_text("0 0.5 0.25 1 0.5")  # the upper half of the upright picture
