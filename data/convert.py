@@ -194,7 +194,8 @@ def main() -> None:
     for path in left_out:
         print(f"warning: {path} is damaged and was left out")
     counted = ", ".join(f"{name} {count:,}" for name, count in faces.items())
-    print(f"{output}: {len(train):,} pictures to train on, {len(val):,} to measure AP on" +
+    trained, measured = (sum(entry.picture.path not in left_out for entry in part) for part in (train, val))
+    print(f"{output}: {trained:,} pictures to train on, {measured:,} to measure AP on" +
           (f" (faces that count: {counted})" if val else ""))
     print(f"go on: python train_v2.py --teacher_model none --training_dataset {output / 'train' / 'label.txt'} "
           "--save_folder weights/mine/; docs/own_pictures.md says more")

@@ -186,6 +186,7 @@ def test_a_damaged_picture_that_would_be_turned_is_left_out(tmp_path, capsys):
     path.with_suffix(".txt").write_text("0 0.5 0.5 0.5 0.5")
     output = converted(tmp_path / "source", tmp_path / "set", "--val_share", 0, capsys=capsys)
     assert f"warning: {path} is damaged and was left out" in output
+    assert "1 pictures to train on, 0 to measure AP on" in output
     assert len(read_labels(tmp_path / "set" / "train" / "label.txt")[0]) == 1
 
 
