@@ -47,6 +47,9 @@ from utils.locks import folder_lock
 #: Of the folder that a run writes to.
 LOCK = ".benchmark.lock"
 
+#: Flags that --evaluation_loop does not take.
+OF_DETECTORS = ("teacher_model", "compile", "protocol", "face_threshold", "table")
+
 # What measures is imported where it is used: --help and mistaken flags are answered at once.
 
 
@@ -82,6 +85,10 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
         parser.error("argument --teacher_model: give the checkpoint to compare with, or --evaluation_loop")
     if not options.evaluation_loop and options.gpu not in ("auto", "cpu"):
         parser.error("argument --gpu: detectors are compared on the CPU; only --evaluation_loop runs on a GPU")
+    given = [name for name in OF_DETECTORS if getattr(options, name) != parser.get_default(name)]
+    if options.evaluation_loop and given:
+        parser.error(f"argument --{given[0]}: not of --evaluation_loop, which times one checkpoint on pictures at "
+                     "their own size; leave it out")
     if options.rounds is None:
         options.rounds = 3 if options.evaluation_loop else 20
     return options

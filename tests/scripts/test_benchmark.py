@@ -87,6 +87,14 @@ def test_mistakes_get_one_line(capsys, checkpoints, wrong, words):
     assert code == 2 and words in told and told.count("\n") == 1
 
 
+@pytest.mark.parametrize("flag", [["--teacher_model", "v1.pth"], ["--protocol", "vga"], ["--compile"],
+                                  ["--face_threshold", "0.4"], ["--table", "table.json"]])
+def test_flags_that_the_loop_does_not_take_are_told(capsys, flag):
+    code = exit_code(benchmark.main, "--evaluation_loop", "--trained_model", "v2.pth", "--dataset_folder", "val", *flag)
+    told = capsys.readouterr().err
+    assert code == 2 and f"argument {flag[0]}: not of --evaluation_loop" in told and told.count("\n") == 1
+
+
 def test_a_teacher_is_asked_for(capsys, checkpoints):
     with pytest.raises(SystemExit):
         benchmark.parse_args(["--trained_model", str(checkpoints[STUDENT])])
