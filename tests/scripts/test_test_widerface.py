@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,23 +16,31 @@ from data.widerface import list_pictures
 from detection.face_detector import FaceDetector
 from detection.protocols import PROTOCOLS
 from detection.validation import open_validation_set, predict
+from models import load_model
 from tests.edges.running import held_by_another
-from tests.helpers import CPU, call, exit_code
+from tests.helpers import CPU, ROOT, call, exit_code
 from widerface_evaluate.average_precision import evaluate
-from widerface_evaluate.wider_files import load_ground_truth
+from widerface_evaluate.wider_files import load_ground_truth, read_predictions
+
+SHIPPED = ROOT / "weights" / "FeatherFaceV2.pth"
 
 
 def run(*arguments):
     call(test_widerface.main, *arguments, "--cpu", "--num_workers", "0")
 
 
-def test_the_script_writes_detections_and_the_ap_they_get(
-        capsys, validation_set, student, student_checkpoint, tmp_path):
-    run("--trained_model", student_checkpoint, "--dataset_folder", validation_set, "--save_folder", tmp_path,
-        "--save_image")
+def test_the_script_writes_detections_and_the_ap_they_get(capsys, validation_set, tmp_path):
+    run("--trained_model", SHIPPED, "--dataset_folder", validation_set, "--save_folder", tmp_path, "--save_image")
     printed = capsys.readouterr().out
     truth = load_ground_truth(validation_set / "ground_truth")
-    in_memory = evaluate(predict(FaceDetector(student), open_validation_set(validation_set), "original", CPU, 0), truth)
+    found = predict(FaceDetector(load_model(SHIPPED)), open_validation_set(validation_set), "original", CPU, 0)
+    written = read_predictions(tmp_path / "FeatherFaceV2_original", truth)
+    for picture, rows in found.items():  # to the digits that are written
+        assert len(rows) > 0
+        np.testing.assert_allclose(written[picture][:, :4], rows[:, :4], rtol=0, atol=0.0051)
+        np.testing.assert_allclose(written[picture][:, 4], rows[:, 4], rtol=0, atol=6e-7)
+    in_memory = evaluate(found, truth)
+    assert min(in_memory.values()) > 0.1
     [row] = json.loads((tmp_path / "table.json").read_text())
     assert [row[name] for name in in_memory] == pytest.approx(list(in_memory.values()), abs=2e-3)
     assert row["dataset"] == f"{validation_set.parent.name}/{validation_set.name}"
@@ -40,8 +49,8 @@ def test_the_script_writes_detections_and_the_ap_they_get(
     assert "original size" in printed and f"{row['easy']:.4f}" in printed
     with (tmp_path / "table.csv").open(newline="") as file:
         assert [float(line["easy"]) for line in csv.DictReader(file)] == [row["easy"]]
-    assert (tmp_path / "Student_original.jpg").stat().st_size > 1000
-    assert len(list(tmp_path.glob("Student_original/*/*.txt"))) == len(list_pictures(validation_set))
+    assert (tmp_path / "FeatherFaceV2_original.jpg").stat().st_size > 1000
+    assert len(list(tmp_path.glob("FeatherFaceV2_original/*/*.txt"))) == len(list_pictures(validation_set))
 
 
 def test_every_protocol_is_a_row(tmp_path, drawn_set, student_checkpoint):
