@@ -38,6 +38,16 @@ def test_parts_of_a_batch_add_up_to_the_whole(anchors, assignment):
     torch.testing.assert_close(parts, whole)
 
 
+def test_the_feature_term_of_a_part_counts_by_its_share(anchors, assignment):
+    maps, taught = torch.randn(2, 2, 3, 4, 4)
+    outputs, teacher = random_outputs(1)._replace(features=(maps,)), random_outputs(2)._replace(features=(taught,))
+    criterion = Criterion(True, 0.7, 0.1, 4.0)
+    whole, half = (criterion(outputs, (maps,), teacher, assignment, anchors, ONE, share=share)["feature"]
+                   for share in (1.0, 0.5))
+    assert whole > 0
+    torch.testing.assert_close(half, whole / 2)
+
+
 def test_outputs_in_bfloat16_cost_what_they_cost_in_float32(anchors, assignment):
     """The losses are computed in float32 whatever the networks computed in."""
     maps = (torch.randn(2, 3, 4, 4),)
