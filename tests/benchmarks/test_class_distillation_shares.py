@@ -1,10 +1,21 @@
 """What class distillation works on, by hand and on drawn pictures."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from benchmarks import class_distillation_shares
-from benchmarks.class_distillation_shares import HEIGHTS, gradient_sizes, kinds_of_anchors, sums_by_height
+from benchmarks.class_distillation_shares import (
+    HEIGHTS,
+    PICTURES,
+    SIDE,
+    gradient_sizes,
+    kinds_of_anchors,
+    sum_up,
+    sums_by_height,
+)
 from layers.matcher import assign
 from tests.helpers import exit_code, make_targets
 
@@ -20,6 +31,33 @@ def test_every_anchor_is_of_one_kind(assignment):
     taught, learnt = torch.rand(2, *assignment.positive.shape)
     kinds = torch.stack(list(kinds_of_anchors(assignment, taught, learnt).values()))
     assert (kinds.sum(0) == 1).all()
+
+
+def test_kinds_are_by_what_the_teacher_says(assignment):
+    low, high = torch.full(assignment.positive.shape, 0.3), torch.full(assignment.positive.shape, 0.7)
+    positive, background = assignment.positive, assignment.background
+    none = torch.zeros_like(positive)
+    for taught, learnt, face, other in ((high, low, "faces the teacher rates higher", "background, higher"),
+                                        (low, high, "faces, lower", "background, lower")):
+        kinds = kinds_of_anchors(assignment, taught, learnt)
+        assert torch.equal(kinds.pop(face), positive) and torch.equal(kinds.pop(other), background)
+        assert torch.equal(kinds.pop("ignored"), ~positive & ~background)
+        assert all(torch.equal(mask, none) for mask in kinds.values()) and len(kinds) == 2
+
+
+def test_anchors_are_weighted_by_the_difference_and_by_its_square():
+    """The teacher says 3/4 everywhere, the student 1/2: weights of 1/4 and 1/16."""
+    batch = SimpleNamespace(images=torch.zeros(PICTURES, 3, SIDE, SIDE, dtype=torch.uint8),
+                            targets=make_targets((0, (10, 10, 24, 24))))
+    anchors = assign(batch.targets, PICTURES, SIDE, SIDE).positive.shape
+
+    def network(score):
+        return lambda images: SimpleNamespace(logits=torch.tensor([0.0, score]).expand(*anchors, 2))
+
+    gradients, _ = sum_up(network(math.log(3)), network(0.0), [batch])
+    first, second = gradients["abs(p_t - p_s)"], gradients["its square"]
+    assert first["background, higher"] > 0 and first["faces the teacher rates higher"] > 0
+    assert second == pytest.approx({kind: size / 4 for kind, size in first.items()}, rel=1e-3)
 
 
 def test_anchors_are_summed_by_the_height_of_their_face(assignment):

@@ -23,6 +23,15 @@ def test_the_figure_has_ap_where_both_know_it_of_the_same_pictures_by_one_protoc
     assert drawn == [{TEACHER: vga, STUDENT: vga}]
 
 
+def test_bars_reach_from_quartile_to_quartile():
+    rows = [speed_row(TEACHER, "PyTorch", 9.0, 1.0, 1.0) | {"ms lower quartile": 8.0, "ms upper quartile": 12.0},
+            speed_row(STUDENT, "PyTorch", 5.0, 1.0, 1.0) | {"ms lower quartile": 4.0, "ms upper quartile": 5.5}]
+    axes = Figure().subplots()
+    figures.plot_latency(axes, [row | {"model": "v2"} for row in rows])
+    spans = [[point[0] for point in segment] for bars in axes.collections for segment in bars.get_segments()]
+    assert spans == [[8, 12], [4, 5.5]] and [bar.get_width() for bar in axes.patches] == [9, 5]
+
+
 def test_a_subset_without_faces_has_no_point(tmp_path):
     rows = [speed_row(role, "PyTorch", ms, 1.0, 1.0) | {"model": "v2"} for role, ms in ((TEACHER, 9), (STUDENT, 5))]
     part = {"dataset": "a/val", "protocol": "vga", "easy": None, "medium": 0.8, "hard": 0.5}

@@ -1,5 +1,7 @@
 """Graphs compared in turn."""
 
+from pathlib import Path
+
 import onnx
 import pytest
 import torch
@@ -25,6 +27,13 @@ def test_graphs_are_compared_in_turn_and_by_kind_of_node(capsys, tmp_path, stude
     assert rows["Conv"]["nodes"] > 50 and all(row["ms"] >= 0 for row in rows.values())
     assert total["nodes"] == sum(row["nodes"] for row in rows.values()) > 100
     assert total["ms"] == pytest.approx(sum(row["ms"] for row in rows.values()))
+
+
+def test_half_the_time_is_twice_as_fast(monkeypatch):
+    monkeypatch.setattr(graphs, "open_session", lambda path, device: None)
+    monkeypatch.setattr(graphs, "take_turns", lambda runs, rounds, warmup: dict(zip(runs, ([8.0] * 3, [4.0] * 3))))
+    rows = graphs.latency([Path("a.onnx"), Path("b.onnx")], torch.zeros(1), rounds=3)
+    assert [(row["graph"], row["ms"], row["times as fast"]) for row in rows] == [("a.onnx", 8, 1), ("b.onnx", 4, 2)]
 
 
 def test_a_graph_that_is_not_there_gets_one_line(capsys):

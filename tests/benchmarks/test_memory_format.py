@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks import memory_format
 from benchmarks.memory_format import FORMATS, compare_formats, in_format, record_blocks, tensors_of
 from models import build_model
 
@@ -20,3 +21,10 @@ def test_blocks_give_the_same_in_both_memory_formats(name):
             assert torch.allclose(one, other, atol=1e-3, rtol=1e-4)
     rows = compare_formats(network, torch.randn(1, 3, 32, 32), True, torch.float32, rounds=1)
     assert [row["part"] for row in rows] == list(blocks) and all(row["times as fast"] > 0 for row in rows)
+
+
+def test_half_the_time_is_twice_as_fast(monkeypatch):
+    """Channels first takes 10 ms, channels last 5."""
+    monkeypatch.setattr(memory_format, "take_turns", lambda runs, rounds: dict(zip(runs, ([10.0] * 3, [5.0] * 3))))
+    row = compare_formats(build_model("v2").eval(), torch.randn(1, 3, 32, 32), False, torch.float32, rounds=3)[0]
+    assert (row["channels first, ms"], row["channels last, ms"], row["times as fast"]) == (10, 5, 2)
