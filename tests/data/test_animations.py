@@ -45,8 +45,8 @@ def test_a_damaged_one_ends_early(tmp_path, kind, kept):
     images[0].save(tmp_path / "a", kind, save_all=True, append_images=images[1:])
     data = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(data[:int(kept * len(data)) if isinstance(kept, float) else kept])
-    assert len(list(animation_frames(tmp_path / "a"))) <= 4
-    assert animation_length(tmp_path / "a")[0] in (0, 1, 2, 3, 4) and is_animation(tmp_path / "a") in (True, False)
+    assert len(list(animation_frames(tmp_path / "a"))) <= animation_length(tmp_path / "a")[0] <= 4
+    assert not is_animation(tmp_path / "a") or isinstance(kept, float)  # of the others not even the size is left
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
