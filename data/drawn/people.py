@@ -1,7 +1,7 @@
-"""Draws what the demo set shows: people, things that look a little like faces, places and light.
+"""Draws the people of the demo set, and the Brush they and the things of scenery.py are drawn with.
 
-Everything is painted on uint8 [H, W, 3] BGR pictures in place, through a Brush that draws larger and
-averages down, so that a face of ten pixels keeps two eyes and a mouth.
+Everything is painted on uint8 [H, W, 3] BGR pictures in place. The Brush draws larger and averages down, so that a face
+of ten pixels keeps two eyes and a mouth.
 """
 
 from dataclasses import dataclass
