@@ -37,6 +37,7 @@ from utils.arguments import ArgumentParser
 from utils.errors import UserError, reason, run_script
 from utils.files import atomic_folder, atomic_path, fingerprint
 from utils.locks import folder_lock
+from utils.text_files import write_lines
 
 # The hosts that the official page names, http://shuoyang1213.me/WIDERFACE/
 PICTURES = "https://huggingface.co/datasets/CUHK-CSE/wider_face/resolve/main/data"
@@ -223,15 +224,10 @@ def write_official_labels(path: Path, train: Path) -> None:
         labels += [f"# {name}", *rows[False]]
         if rows[True]:
             regions += [f"# {name}", *rows[True]]
-    write_lines(train / "ignore.txt", regions)
-    write_lines(train / "label.txt", labels)  # the last of the two: where it stands, both are whole
-
-
-def write_lines(path: Path, lines: list[str]) -> None:
-    with atomic_path(path) as temporary:
-        # A name that is no UTF-8 stays as it is, byte by byte.
-        text = "".join(f"{line}\n" for line in lines)
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
+    # label.txt is the last of the two: where it stands, both are whole.
+    for path, lines in ((train / "ignore.txt", regions), (train / "label.txt", labels)):
+        with atomic_path(path) as temporary:
+            write_lines(temporary, lines)
 
 
 #: By this a label file is known.
@@ -301,7 +297,8 @@ def arrange(folder: Path, archives: Path, labels: Path | None, with_test: bool) 
         write_official_labels(archives / BOX_ARCHIVE, folder / "train")
     if not list_path.exists():
         pictures = sorted((folder / "val" / "images").glob("*/*.jpg"))
-        write_lines(list_path, [f"/{picture.parent.name}/{picture.name}" for picture in pictures])
+        with atomic_path(list_path) as temporary:
+            write_lines(temporary, [f"/{picture.parent.name}/{picture.name}" for picture in pictures])
 
 
 def has_files(folder: Path) -> bool:

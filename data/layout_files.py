@@ -16,6 +16,7 @@ from data.ground_truth import write_ground_truth_of
 from data.picture_files import upright_bytes
 from data.widerface import Record, list_pictures, read_labels
 from utils.files import as_line, atomic_folder
+from utils.text_files import write_lines
 
 #: Folders that say nothing of what a picture shows; other folders become its EVENT.
 GENERIC_FOLDERS = {"images", "labels", "jpegimages", "annotations", "train", "val", "valid", "validation", "test"}
@@ -97,10 +98,6 @@ def write_part(folder: Path, entries: list[Entry]) -> list[Path]:
     if regions:
         write_lines(folder / "ignore.txt", regions)
     return left_out
-
-
-def write_lines(path: Path, lines: list[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
 def place_picture(picture: LabelledPicture, target: Path) -> bool:

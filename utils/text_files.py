@@ -1,8 +1,9 @@
-"""Text files that people and other programs write: their lines, and the file names in them."""
+"""Text files, many of which people and other programs write: their lines, and the file names in them."""
 
 import os
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterable
 from pathlib import Path
 
 from utils.errors import UserError
@@ -29,6 +30,12 @@ def read_lines(path: str | Path, advice: str = "check the path") -> list[str]:
         if "\0" in line:
             raise UserError(f"{path}:{number} holds a zero byte, as UTF-16 without a mark does: save the file as UTF-8")
     return lines
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a text file of the same bytes on any system: UTF-8, and names in it that are none as they are."""
+    text = "".join(f"{line}\n" for line in lines)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
 def _read_bytes(path: str | Path, advice: str) -> bytes:

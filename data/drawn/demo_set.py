@@ -4,7 +4,7 @@ import json
 import multiprocessing
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from data.picture_files import encode_picture
 from utils.cores import usable_cores
 from utils.errors import UserError
 from utils.files import atomic_folder
+from utils.text_files import write_lines
 from widerface_evaluate.ground_truth_files import ATTRIBUTES, AnnotatedPicture, write_ground_truth
 
 STAMP = "demo_set.json"
@@ -236,10 +237,6 @@ def interrupts_ignored() -> Iterator[None]:
 def ignore_interrupts() -> None:
     """Leave Ctrl-C to the process that started this one, which ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
 
 
 def training_lines(picture: DrawnPicture) -> list[str]:
