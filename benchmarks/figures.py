@@ -11,8 +11,8 @@ from deployment.weights_file import measured_by
 from detection.suppression import Detections, DetectionSettings
 from utils.files import atomic_path
 from utils.tables import Row
+from widerface_evaluate.wider_files import SUBSETS
 
-SUBSETS = ("easy", "medium", "hard")
 COLOURS = {"teacher": "tab:gray", "student": "tab:blue"}
 
 
