@@ -8,7 +8,7 @@ import numpy as np
 
 from data.picture_files import write_picture
 from detection.frames import told_if_undrawable
-from detection.sources import Source, absolute
+from detection.sources import Source, followed
 from detection.suppression import Detections
 from utils.errors import UserError
 
@@ -73,7 +73,10 @@ def write_faces(folder: Path, source: Source, frame: int | None, picture: np.nda
 
 def check_no_source_is_below(folder: Path, sources: Iterable[Source]) -> None:
     """UserError where faces cut out could replace a source."""
-    places = [absolute(folder / name) for name in (CROPS, ALIGNED)]
+    places = {followed(folder / name) for name in (CROPS, ALIGNED)}
     for source in sources:
-        if not source.is_webcam and set(places) & set(absolute(source.place).parents):
+        if source.is_webcam:
+            continue
+        own = (followed(source.place), followed(source.place.parent) / source.place.name)  # a link may lie there, too
+        if any(places & set(place.parents) for place in own):
             raise UserError(f"--crop {folder} could overwrite {source}: give another folder")

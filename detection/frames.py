@@ -17,7 +17,7 @@ import numpy as np
 from data.animations import animation_frames, animation_length, is_animation
 from data.picture_faults import file_fault, why_unreadable
 from data.picture_files import encode_picture, read_picture
-from detection.sources import Source, absolute
+from detection.sources import Source, followed
 from utils.errors import UserError
 from utils.files import UnwritableError, atomic_path, name_in_utf8
 
@@ -120,21 +120,24 @@ def plan_copies(folder: Path, sources: list[Source]) -> dict[Source, Path]:
 
     It has the name of the source, with a suffix more where its own cannot be written.
     """
-    originals = {absolute(source.place): source for source in sources if not source.is_webcam}
+    originals = {followed(source.place): source for source in sources if not source.is_webcam}
     copies: dict[Path, Source] = {}
+    paths: dict[Source, Path] = {}
     for source in sources:
         path = folder / source.name
         if source.is_video:
             path = path if path.suffix.lower() in CODECS else path.with_name(f"{path.name}.mp4")
         elif not can_write(path.suffix.lower()):
             path = path.with_name(f"{path.name}.png")
-        if absolute(path) in originals:
-            raise UserError(f"--save {folder} would overwrite {originals[absolute(path)]}: give another folder")
-        if path in copies:
-            raise UserError(f"the copies of {copies[path]} and {source} would have one name: look at one of them in a "
+        place = followed(path)
+        if place in originals:
+            raise UserError(f"--save {folder} would overwrite {originals[place]}: give another folder")
+        if place in copies:
+            raise UserError(f"the copies of {copies[place]} and {source} would have one name: look at one of them in a "
                             "run of its own")
-        copies[path] = source
-    return {source: path for path, source in copies.items()}
+        copies[place] = source
+        paths[source] = path
+    return paths
 
 
 @functools.cache
@@ -192,14 +195,14 @@ def count_frames(path: Path) -> int:
 def write_copy(path: Path, taken: Collection[Path], image: np.ndarray) -> None:
     """Write a drawn picture, as .png where its own format cannot hold it; UndrawableError where neither can.
 
-    taken: absolute paths, `path` among them, that nothing may replace.
+    taken: paths that nothing may replace, `path` among them, their links followed.
     """
     data = encode_picture(image, path.suffix)
     if data is None:
         data = encode_picture(image, ".png")
         if data is None:
             raise UndrawableError(f"cannot write {path}: no format holds {image.shape[1]} x {image.shape[0]} pixels")
-        while absolute(path) in taken:
+        while followed(path) in taken:
             path = path.with_name(f"{path.name}.png")
     with told_if_undrawable(path), atomic_path(path) as temporary:
         temporary.write_bytes(data)

@@ -92,9 +92,9 @@ def files_of(text: str, results: Collection[Path]) -> tuple[Path, list[Path]]:
         paths = [Path(file) for file in glob.glob(text, recursive=True)]
         mistake = f"there is no {text}, and as a pattern it matches no picture and no video"
     known = sorted(file for file in paths if is_known(file))
-    for place in map(absolute, results):
-        if absolute(folder) in place.parents:
-            known = [file for file in known if place not in absolute(file).parents]
+    for place in map(followed, results):
+        if not followed(folder).is_relative_to(place):
+            known = [file for file in known if not followed(file.parent).is_relative_to(place)]
     if not known:
         raise UserError(f"{mistake}: give a picture, a folder, a pattern in quotes, a video or the number of a webcam")
     return folder, known
@@ -113,3 +113,8 @@ def is_known(path: Path) -> bool:
 def absolute(path: Path) -> Path:
     """Without `..`, so that equal places have equal paths; links are left as they are."""
     return Path(os.path.abspath(path))
+
+
+def followed(path: Path) -> Path:
+    """With links followed, so that one file has one path; it need not be there."""
+    return Path(os.path.realpath(path))

@@ -27,7 +27,7 @@ from detection.frames import (
     why_no_frames,
 )
 from detection.inference import scale_picture
-from detection.sources import Source, absolute, find_sources
+from detection.sources import Source, find_sources, followed
 from detection.suppression import Detections
 from utils.distributed import choose_device
 from utils.errors import UserError, is_out_of_memory, tell
@@ -88,8 +88,8 @@ class Survey:
         self.find = find
         self.options = options
         self.copies = copies
-        self.taken = {absolute(path) for path in copies.values()}
-        self.taken |= {absolute(source.place) for source in copies if not source.is_webcam}
+        self.taken = {followed(path) for path in copies.values()}
+        self.taken |= {followed(source.place) for source in copies if not source.is_webcam}
         self.is_printing = not (options.save or options.crop or options.json or options.csv or options.show)
         self.is_stopped = False
         self.complaints: list[str] = []

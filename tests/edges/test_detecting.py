@@ -221,6 +221,27 @@ def test_no_copy_replaces_another_source_or_another_copy(tmp_path):
     assert read_picture(tmp_path / "out" / "c.webp.png").shape == (32, 48, 3)
 
 
+@posix
+def test_a_folder_under_two_names_is_one(tmp_path, monkeypatch):
+    """No original is replaced through a link, and what an earlier run has written is found under neither name."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "photos" / "a.png")
+    original = (tmp_path / "photos" / "a.png").read_bytes()
+    os.symlink("photos", "album")
+    (tmp_path / "mixed").mkdir()
+    os.symlink("../photos/a.png", "mixed/a.png")
+    for source, folder in (("photos/a.png", "album"), ("album", "photos"), ("photos", "mixed"), ("mixed", "photos")):
+        outcome = detect(source, "--save", folder)
+        assert outcome.code == 2 and f"--save {folder} would overwrite {source.split('/')[0]}/a.png" in outcome.err
+    for source, folder in (("photos", "album/drawn"), ("album/*", "photos/drawn"), ("album", "album/drawn")):
+        for flag in ("--save", "--crop"):
+            assert "1 face in 1 picture" in detect(source, flag, folder).out
+    write(tmp_path / "photos" / "crops" / "b.png")
+    outcome = detect("photos/crops/b.png", "--crop", "album")
+    assert outcome.code == 2 and "--crop album could overwrite photos/crops/b.png" in outcome.err
+    assert (tmp_path / "photos" / "a.png").read_bytes() == original and os.path.islink("mixed/a.png")
+
+
 @pytest.mark.parametrize("codec", ["mp4v", "MJPG"])
 def test_a_video_on_a_full_disk_is_an_error_and_no_file(tmp_path, codec):
     suffix = ".avi" if codec == "MJPG" else ".mp4"
