@@ -122,7 +122,8 @@ def measure(detectors: dict[str, nn.Module], pictures: ValidationSet, settings, 
         for (name, detector), path in zip(detectors.items(), options.trained_model):
             stamp = {"checkpoint": fingerprint(path), "pictures": str(pictures.folder.resolve()),
                      "protocol": protocol, **asdict(settings)}
-            folder = DetectionFolder(options.save_folder / f"{name}_{protocol}", pictures.names, stamp)
+            place = options.save_folder / f"{name}_{protocol}"
+            folder = DetectionFolder(place, pictures.names, stamp, pictures.paths)
             run_detector(detector, folder, pictures, options, protocol, settings, device)
             if options.split == "test":
                 print(f"for the official server: {folder.pack()}")

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from data.picture_files import picture_size_of
@@ -13,25 +14,33 @@ from widerface_evaluate.wider_files import SCALES
 
 #: What made the detections of a folder.
 STAMP = "made_by.json"
+#: Size and time of change of the pictures they are of.
+PICTURES = "pictures.json"
 
 
 class DetectionFolder:
     """The detections of one detector by one protocol, one file a picture.
 
-    stamp: all that the detections depend on, in plain types. Files that another stamp made are removed: the
-    detections of two checkpoints never mix.
+    stamp: all that the detections depend on beside the pictures, in plain types. Files that another stamp made are
+    removed: the detections of two checkpoints never mix. paths: where the pictures lie, in the order of the names. The
+    file of a picture that has changed since is removed.
     """
 
-    def __init__(self, folder: Path, names: list[str], stamp: dict):
+    def __init__(self, folder: Path, names: list[str], stamp: dict, paths: Sequence[Path] = ()):
         self.folder = folder
         self.names = names
         stamp_path = folder / STAMP
-        if read_stamp(folder) != json.loads(json.dumps(stamp)):
+        if read_json(stamp_path) != json.loads(json.dumps(stamp)):
             stamp_path.unlink(missing_ok=True)
             for path in folder.glob("*/*.txt"):
                 path.unlink()
-            with atomic_path(stamp_path) as temporary:
-                temporary.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
+            write_json(stamp_path, stamp)
+        known, current = read_json(folder / PICTURES) or {}, dict(zip(names, map(version_of, paths)))
+        changed = [name for name in current if current[name] != known.get(name)]
+        for name in changed:
+            self.path(name).unlink(missing_ok=True)
+        if changed:
+            write_json(folder / PICTURES, known | current)
 
     def path(self, name: str) -> Path:
         """The file of picture EVENT/NAME.jpg."""
@@ -83,11 +92,29 @@ def is_empty(path: Path) -> bool:
         return file.readline().strip() in (b"", b"0")
 
 
+def version_of(path: Path) -> str:
+    """Size and time of change of a file, in bytes and nanoseconds: another where it has changed. Empty for none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def read_stamp(folder: Path) -> dict | None:
     """What made the detections of a folder; None where it does not say, or cannot be read any more."""
-    path = folder / STAMP
+    return read_json(folder / STAMP)
+
+
+def read_json(path: Path) -> dict | None:
+    """What write_json wrote; None for no file, or one that is damaged."""
     try:
-        stamp = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return None
-    return stamp if isinstance(stamp, dict) else None
+    return content if isinstance(content, dict) else None
+
+
+def write_json(path: Path, content: dict) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -86,6 +86,11 @@ def test_a_stopped_run_goes_on_and_another_checkpoint_or_set_starts_anew(
     run("--trained_model", other, *arguments)
     assert len(seen[2]) == len(written)
 
+    first, second, *_ = list_pictures(arguments[1])  # another picture under a name that is known
+    shutil.copy(arguments[1] / "images" / second, arguments[1] / "images" / first)
+    run("--trained_model", other, *arguments)
+    assert seen[3] == [Path(first).stem]
+
 
 def spy(detect_files, seen):
     """detect_files that notes the names of the pictures it is given."""
