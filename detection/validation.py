@@ -18,10 +18,13 @@ from detection.face_detector import Candidates, FaceDetector
 from detection.inference import detect_files
 from detection.suppression import Detections, DetectionSettings
 from utils.errors import UserError
-from utils.files import UnwritableError, atomic_folder
+from utils.files import UnwritableError, atomic_folder, fingerprint
 from widerface_evaluate.average_precision import evaluate
 from widerface_evaluate.evaluation import group_tables
 from widerface_evaluate.wider_files import GroundTruth, InputError, extent, load_ground_truth, read_predictions
+
+#: In a ground truth made from label.txt: what of. Others, as the official one, have no such file.
+MADE_FROM = "made_from.txt"
 
 
 @dataclass
@@ -74,12 +77,15 @@ def open_validation_set(folder: str | Path, needs_truth: bool = True) -> Validat
 def find_truth(folder: Path, is_needed: bool, remarks: list[str]) -> GroundTruth | None:
     """The ground truth of a validation folder. None where there is none, unless it is needed: then UserError.
 
-    Where ground_truth/ is missing it is made from label.txt, by the heights of the faces. It appears whole; where it
-    cannot be written it serves this process alone.
+    Where ground_truth/ is missing it is made from label.txt, by the heights of the faces, and again where the labels
+    have changed since. It appears whole; where it cannot be written it serves this process alone.
     """
     target, labels = folder / "ground_truth", folder / "label.txt"
-    if os.path.lexists(target) or not labels.is_file():
+    made_from = target / MADE_FROM
+    is_old = labels.is_file() and made_from.is_file() and made_from.read_bytes() != content_of(labels).encode()
+    if not is_old and (os.path.lexists(target) or not labels.is_file()):
         return read_ground_truth(target) if is_needed or target.is_dir() else None
+    content = content_of(labels)
     records, report = read_labels(labels)
     if not report.faces and not is_needed:
         return None
@@ -89,8 +95,9 @@ def find_truth(folder: Path, is_needed: bool, remarks: list[str]) -> GroundTruth
     try:
         with atomic_folder(target) as made:
             write_ground_truth_of(made, records)
+            (made / MADE_FROM).write_bytes(content.encode())
             truth = read_ground_truth(made)
-        remarks.append(f"{target} was made from {labels} ({heights} pixels of height on)")
+        remarks.append(f"{target} was made {'again ' * is_old}from {labels} ({heights} pixels of height on)")
     except UnwritableError as error:
         with TemporaryDirectory() as made:
             write_ground_truth_of(made, records)
@@ -98,6 +105,12 @@ def find_truth(folder: Path, is_needed: bool, remarks: list[str]) -> GroundTruth
         remarks.append(f"{target} cannot be written ({os.strerror(error.errno or 0)}): made for this run alone from "
                        f"{labels} ({heights} pixels of height on)")
     return truth
+
+
+def content_of(labels: Path) -> str:
+    """Another text where ground truth made from label.txt, and ignore.txt beside it, would be another."""
+    files = [path for path in (labels, labels.with_name("ignore.txt")) if path.is_file()]
+    return " ".join([*map(str, SUBSET_HEIGHTS.values()), *map(fingerprint, files)]) + "\n"
 
 
 def _key(name: str) -> tuple[str, str]:
