@@ -19,7 +19,7 @@ from detection.inference import detect_files
 from detection.suppression import Detections, DetectionSettings
 from utils.boxes import iou_matrix
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, paths_below
 from utils.tables import print_table
 
 #: From this overlap on two boxes are the same face.
@@ -60,7 +60,7 @@ def find_pictures(folder: Path, count: int | None = None) -> list[Path]:
     if (folder / "wider_val.txt").is_file():
         paths = [folder / "images" / name for name in list_pictures(folder)]
     else:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+        paths = sorted(path for path in paths_below(folder) if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
         raise UserError(f"no pictures in {folder}: give a folder with pictures, or with wider_val.txt and images/")
     if count is None or count >= len(paths):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from data.animations import is_animation
 from data.picture_files import PICTURE_SUFFIXES
 from utils.errors import UserError
-from utils.files import as_line, as_text
+from utils.files import as_line, as_text, paths_below
 
 #: Videos that a folder or a pattern is searched for, beside pictures.
 VIDEO_SUFFIXES = {
@@ -46,8 +46,9 @@ def find_sources(texts: list[str], results: Collection[Path] = ()) -> list[Sourc
     """The sources that texts name, each once, in their order; those of one text in alphabetical order.
 
     A text is the number of a webcam; a file, whatever its suffix; a folder, with all pictures and videos in it and in
-    the folders below, hidden ones left out; or a pattern with *, ? and [], and ** for any depth. Where one of `results`
-    is a folder below, it is left out: an earlier run put its drawings there. UserError where a text names nothing.
+    the folders below, links followed and hidden ones left out; or a pattern with *, ? and [], and ** for any depth.
+    Where one of `results` is a folder below, it is left out: an earlier run put its drawings there. UserError where a
+    text names nothing.
     """
     webcams = [text for text in texts if text.isascii() and text.isdigit() and len(text) < 10]  # no system has more
     if webcams and len(texts) > 1:
@@ -85,7 +86,7 @@ def files_of(text: str, results: Collection[Path]) -> tuple[Path, list[Path]]:
                         if os.path.exists(text) else f"{text} is a link to nothing: give what it was to be")
     if os.path.isdir(text):
         folder = path
-        paths = [file for file in path.rglob("*") if not is_hidden(file.relative_to(path))]
+        paths = paths_below(path)
         mistake = f"{text} holds no pictures and no videos"
     else:
         folder = Path(*takewhile(lambda part: not set(part) & set("*?["), path.parts[:-1]))
@@ -98,11 +99,6 @@ def files_of(text: str, results: Collection[Path]) -> tuple[Path, list[Path]]:
     if not known:
         raise UserError(f"{mistake}: give a picture, a folder, a pattern in quotes, a video or the number of a webcam")
     return folder, known
-
-
-def is_hidden(path: Path) -> bool:
-    """Whether a file or a folder on the way to it is hidden, as what a killed run leaves behind."""
-    return any(part.startswith(".") for part in path.parts)
 
 
 def is_known(path: Path) -> bool:

@@ -204,6 +204,25 @@ def as_line(name: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in as_text(name))
 
 
+def paths_below(folder: Path) -> list[Path]:
+    """All that is no folder in a folder and in those below it, links followed, in no order; hidden ones left out.
+
+    No folder is looked into twice, however links lead; one that lies below is found under its own name.
+    """
+    seen, paths, waiting = set(), [], [folder]
+    for start in waiting:  # grows by the links, which come after what lies there itself
+        for place, folders, names in os.walk(start):
+            real = os.path.realpath(place)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            waiting += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
+            paths += [Path(place, name) for name in names if not name.startswith(".")]
+    return paths
+
+
 def fingerprint(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

@@ -10,6 +10,7 @@ from data.formats.recognise import is_picture
 from data.picture_files import AS_STORED, SIDEWAYS, orientation_of, picture_size_of
 from data.widerface import LANDMARK_NUMBERS, LabelReport
 from utils.errors import UserError
+from utils.files import paths_below
 
 #: Folders of label files that stand beside the folder of the pictures.
 LABEL_FOLDERS = {"annotation", "annotations", "labels", "wider_face_split", "xml", "xmls"}
@@ -119,17 +120,5 @@ def index_pictures(source: Path, images: Path | None) -> PictureIndex:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files in a folder and in those in it, links followed, no folder twice, in the order of their names.
-
-    Hidden ones, pipes and devices are none.
-    """
-    seen, files = set(), []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in files if path.is_file())
+    """All files of paths_below in the order of their names; pipes and devices are none."""
+    return sorted(path for path in paths_below(folder) if path.is_file())
