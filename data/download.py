@@ -35,7 +35,7 @@ from data.formats.wider_text import parse_official_boxes
 from data.widerface import CONVERTER, read_labels
 from utils.arguments import ArgumentParser
 from utils.errors import UserError, reason, run_script
-from utils.files import atomic_folder, atomic_path, fingerprint
+from utils.files import atomic_folder, atomic_path, fingerprint, target_of
 from utils.locks import folder_lock
 from utils.text_files import write_lines
 
@@ -263,7 +263,7 @@ def check_retinaface_labels(path: Path) -> None:
 
 def write_retinaface_labels(path: Path, train: Path) -> None:
     """Put the labels of `path` into place. Others that were there, with their ignore.txt, are kept as *.old."""
-    label_path = train / "label.txt"
+    label_path = target_of(train / "label.txt")  # a link stays, and what it led to is kept beside that
     with atomic_path(label_path) as temporary:
         with open_labels(path) as source, open(temporary, "wb") as file:
             shutil.copyfileobj(source, file)

@@ -30,32 +30,53 @@ LONGEST_SUFFIX = 16
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary file in the folder of `path`, renamed to `path` on success and removed on failure.
 
-    What a killed run has left of the same file is removed first. UserError where `path` cannot be written, at once
-    where that can be known.
+    Where `path` is a link, that of the file it leads to, and the link stays. What a killed run has left of the same
+    file is removed first. UserError where `path` cannot be written, at once where that can be known.
     """
     path = Path(path)
     with output_errors(path):
         if path.exists() and not path.is_file():
             raise UserError(f"cannot write {path}: {'a folder' if path.is_dir() else 'no ordinary file'} is there")
-        with _kept(path) as temporary:
+        target = target_of(path)
+        with _kept(target, path.suffix) as temporary:
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())  # else a power cut can leave the new name with nothing in it
-            os.replace(temporary, path)
+            os.replace(temporary, target)
 
 
 @contextlib.contextmanager
 def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """The same for a folder with all that is written into it. One that stands there is replaced as a whole."""
     folder = Path(folder)
-    with output_errors(folder), _kept(folder, is_folder=True) as temporary:
-        yield temporary
-        # Named like what a killed run leaves, so that the next one removes it.
-        old = temporary.with_name(temporary.name.replace(f".{os.getpid()}.", ".0.", 1))
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(temporary, folder)
-        _remove(old)
+    with output_errors(folder):
+        target = target_of(folder)
+        if target.exists() and not target.is_dir():
+            raise UserError(f"cannot write {folder}: a file is there, no folder: move it away or give another place")
+        if os.path.ismount(target):
+            raise UserError(f"cannot write {folder}: {target} is where a disk is mounted, and cannot be replaced as a "
+                            "whole: link or give a folder on that disk")
+        with _kept(target, target.suffix, is_folder=True) as temporary:
+            yield temporary
+            # Named like what a killed run leaves, so that the next one removes it.
+            old = temporary.with_name(temporary.name.replace(f".{os.getpid()}.", ".0.", 1))
+            if target.exists():
+                os.replace(target, old)
+            os.replace(temporary, target)
+            _remove(old)
+
+
+def target_of(path: Path) -> Path:
+    """What is written where `path` is to be written: itself or, of a link, what it leads to, which need not be there.
+
+    UserError where links lead in a circle.
+    """
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if any(place.is_symlink() for place in (target, *target.parents)):  # left where there is no end
+        raise UserError(f"cannot write {path}: it is a link that leads in a circle: remove it or give another place")
+    return target
 
 
 @contextlib.contextmanager
@@ -81,10 +102,13 @@ def output_errors(path: str | Path) -> Iterator[None]:
 
 def _is_on_the_way(name: str, path: Path) -> bool:
     """Whether a file is `path`, a folder above it, or what is written in its place until it is whole."""
-    place, own = (Path(os.path.abspath(file)) for file in (name, path))
-    if own.parent in place.parents and ".partial" in place.relative_to(own.parent).parts[0]:
-        return True
-    return place in (own, *own.parents)
+    for absolute in (os.path.abspath, os.path.realpath):
+        place, own = (Path(absolute(file)) for file in (name, path))
+        if own.parent in place.parents and ".partial" in place.relative_to(own.parent).parts[0]:
+            return True
+        if place in (own, *own.parents):
+            return True
+    return False
 
 
 class UnwritableError(UserError):
@@ -92,7 +116,8 @@ class UnwritableError(UserError):
 
     def __init__(self, path: Path, error: OSError):
         advice = "make room or write elsewhere" if error.errno == errno.ENOSPC else "give another place"
-        obstacle = f"{error.filename}: " if error.filename and Path(error.filename) in path.parents else ""
+        above = (*path.parents, *Path(os.path.realpath(path)).parents)
+        obstacle = f"{error.filename}: " if error.filename and Path(error.filename) in above else ""
         super().__init__(f"cannot write {path} ({obstacle}{reason(error)}): {advice}")
         self.errno = error.errno
 
@@ -100,16 +125,16 @@ class UnwritableError(UserError):
 def check_folder_is_writable(folder: Path) -> None:
     """Make a folder that results go to; UserError where nothing can be written there. For before a long work."""
     with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        target_of(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
 
 
 @contextlib.contextmanager
-def _kept(path: Path, is_folder: bool = False) -> Iterator[Path]:
+def _kept(path: Path, suffix: str, is_folder: bool = False) -> Iterator[Path]:
     """A new file or folder beside `path`, locked while this process lives and removed at the end if still there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stem, suffix = path.stem, path.suffix
+    target_of(path.parent).mkdir(parents=True, exist_ok=True)
+    stem = path.stem if suffix == path.suffix else path.name
     if len(os.fsencode(stem)) > LONGEST_STEM or len(os.fsencode(suffix)) > LONGEST_SUFFIX:
         stem, suffix = hashlib.sha256(os.fsencode(path.name)).hexdigest(), suffix[:LONGEST_SUFFIX]
     for leftover in _partial_files(path.parent).get((stem, suffix), ()):

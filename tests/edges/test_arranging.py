@@ -134,6 +134,23 @@ def test_names_in_any_encoding_are_listed_byte_by_byte(tmp_path):
     assert (folder / "val" / "wider_val.txt").read_bytes() == b"/0--Parade/b.jpg\n/0--Parade/caf\xe9.jpg\n"
 
 
+@posix
+def test_linked_labels_and_pictures_stay_where_they_are(tmp_path):
+    """The labels that were there are kept beside those that a link leads to, as *.old."""
+    (tmp_path / "disk" / "pictures").mkdir(parents=True)
+    (tmp_path / "disk" / "labels").write_text("# 0--Parade/a.jpg\n5 6 7 8\n")
+    (tmp_path / "set").mkdir()
+    os.symlink("../disk/labels", tmp_path / "set" / "label.txt")
+    os.symlink("../disk/pictures", tmp_path / "set" / "images")
+    (tmp_path / "new.txt").write_text(LABELS)
+    download.write_retinaface_labels(tmp_path / "new.txt", tmp_path / "set")
+    download.extract(zip_of(tmp_path / "a.zip", in__a_txt="x"), "in/", tmp_path / "set" / "images")
+    assert all((tmp_path / "set" / name).is_symlink() for name in ("label.txt", "images"))
+    assert (tmp_path / "set" / "label.txt").read_text() == LABELS
+    assert "5 6 7 8" in (tmp_path / "disk" / "labels.old").read_text()
+    assert os.listdir(tmp_path / "disk" / "pictures") == ["a.txt"]
+
+
 def test_a_file_in_the_way_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     labels = tmp_path / "label.txt"

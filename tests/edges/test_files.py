@@ -118,6 +118,74 @@ def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+@posix
+@pytest.mark.parametrize("target", ["disk/a.txt", "disk/none.txt", "disk/new/deep/none", "second.json"])
+def test_a_link_is_written_through(tmp_path, target):
+    """What it leads to is replaced at once, as any file, or made where it is not there."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a.txt").write_text("old")
+    os.symlink("disk/behind_two.json", tmp_path / "second.json")
+    os.symlink(target, tmp_path / "out.json")
+    end = (tmp_path / "out.json").resolve()
+    with pytest.raises(ValueError), atomic_path(tmp_path / "out.json"):
+        raise ValueError
+    with atomic_path(tmp_path / "out.json") as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == end.parent and temporary.suffix == ".json"
+        assert not end.exists() or end.read_text() == "old"
+    assert os.readlink(tmp_path / "out.json") == target and end.read_text() == "new"
+    assert not list(end.parent.glob(".*"))
+    with pytest.raises(UserError, match=r"cannot write .*out.json \(No space left"), atomic_path(tmp_path / "out.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+
+
+@posix
+@pytest.mark.parametrize("target", ["disk/full", "disk/empty", "disk/none"])
+def test_a_linked_folder_is_replaced_where_it_lies(tmp_path, target):
+    for name in ("disk/full/sub", "disk/empty"):
+        (tmp_path / name).mkdir(parents=True)
+    before = sorted({*os.listdir(tmp_path / "disk"), target.removeprefix("disk/")})
+    os.symlink(target, tmp_path / "images")
+    with atomic_folder(tmp_path / "images") as temporary:
+        assert temporary.parent == tmp_path.resolve() / "disk"
+        (temporary / "a").touch()
+    assert os.readlink(tmp_path / "images") == target and os.listdir(tmp_path / target) == ["a"]
+    assert sorted(os.listdir(tmp_path / "disk")) == before
+
+
+@posix
+def test_results_go_to_the_folder_that_a_link_to_nothing_promises(tmp_path):
+    os.symlink("disk/results", tmp_path / "out")
+    check_folder_is_writable(tmp_path / "out")
+    os.symlink("disk/others", tmp_path / "again")
+    with atomic_path(tmp_path / "again" / "a.txt") as temporary:
+        temporary.write_text("x")
+    assert os.listdir(tmp_path / "disk" / "results") == [] and os.listdir(tmp_path / "disk" / "others") == ["a.txt"]
+
+
+@posix
+@pytest.mark.parametrize("write", [atomic_path, atomic_folder, check_folder_is_writable])
+@pytest.mark.parametrize("link", ["itself", "two", "below"])
+def test_a_link_that_leads_in_a_circle_is_one_line(tmp_path, write, link):
+    for name, target in (("itself", "itself"), ("two", "one"), ("one", "two"), ("below", "itself/a")):
+        os.symlink(target, tmp_path / name)
+    with pytest.raises(UserError, match=f"^cannot write {tmp_path / link}: it is a link that leads in a circle"):
+        with write(tmp_path / link):
+            pass
+    assert len(os.listdir(tmp_path)) == 4
+
+
+def test_a_folder_replaces_no_file_and_no_disk(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(UserError, match="a: a file is there"), atomic_folder(tmp_path / "a"):
+        pass
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "disk")
+    with pytest.raises(UserError, match="disk is where a disk is mounted"), atomic_folder(tmp_path / "disk"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["a", "disk"] and (tmp_path / "a").read_text() == "old"
+
+
 def test_a_folder_of_results_is_tried_before_the_work(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*x \(.*file: File exists\)|Not a directory"):
