@@ -269,8 +269,8 @@ def list_pictures(folder: str | Path) -> list[str]:
             line = line[1:].strip() if line.startswith("#") else ""
         if name := line.lstrip("/"):
             names.append(inner_name(name, f"{path}:{number}"))
-            if "/" not in name:
-                raise UserError(f"{path}:{number} is '{name[:200]}': write it as /EVENT/NAME.jpg")
+            if name.count("/") != 1:  # the ground truth of AP, and detections as files, know one folder
+                raise UserError(f"{path}:{number} is '{name[:200]}': write it as /EVENT/NAME.jpg, a folder and a name")
     if not names:
         raise UserError(f"{path} names no picture: it must have one line /EVENT/NAME.jpg for each")
     return list(dict.fromkeys(names))

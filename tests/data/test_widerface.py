@@ -150,7 +150,8 @@ def test_real_photographs():
     assert len(val) == 427 + 103 + 347 and report.faces_with_landmarks == 0
 
 
-@pytest.mark.parametrize(("text", "words"), [("\n", "names no picture"), ("/EVENT/a.jpg\nb.jpg\n", "'b.jpg'")])
+@pytest.mark.parametrize(("text", "words"), [("\n", "names no picture"), ("/EVENT/a.jpg\nb.jpg\n", "'b.jpg'"),
+                                           ("/EVENT/a.jpg\n/A/B/x.jpg\n", "wider_val.txt:2 is 'A/B/x.jpg': write it")])
 def test_a_broken_list_of_pictures_is_told(tmp_path, text, words):
     (tmp_path / "wider_val.txt").write_text(text)
     with pytest.raises(UserError, match=words):
