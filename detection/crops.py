@@ -67,7 +67,7 @@ def write_faces(folder: Path, source: Source, frame: int | None, picture: np.nda
         images = {CROPS: crop_face(picture, box), ALIGNED: align_face(picture, landmarks)}
         for part, image in images.items():
             if image is not None:
-                with told_if_undrawable(folder / part / name):
+                with told_if_undrawable():
                     write_picture(folder / part / name, image)
 
 

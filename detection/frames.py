@@ -158,7 +158,7 @@ def frame_writer(path: Path, frames: Frames, taken: Collection[Path]) -> Iterato
         yield functools.partial(write_copy, path, taken)
         return
     count = 0
-    with told_if_undrawable(path), atomic_path(path) as temporary, name_in_utf8(temporary) as name:
+    with told_if_undrawable(), atomic_path(path) as temporary, name_in_utf8(temporary) as name:
         codec = cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()])
         writer = cv2.VideoWriter(name, codec, frames.rate, frames.size)
         if not writer.isOpened():
@@ -204,12 +204,12 @@ def write_copy(path: Path, taken: Collection[Path], image: np.ndarray) -> None:
             raise UndrawableError(f"cannot write {path}: no format holds {image.shape[1]} x {image.shape[0]} pixels")
         while followed(path) in taken:
             path = path.with_name(f"{path.name}.png")
-    with told_if_undrawable(path), atomic_path(path) as temporary:
+    with told_if_undrawable(), atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
-def told_if_undrawable(path: Path) -> Iterator[None]:
+def told_if_undrawable() -> Iterator[None]:
     """A name that becomes too long by what is added to it is the matter of one copy, not of the run."""
     try:
         yield
