@@ -6,10 +6,34 @@ from pathlib import Path
 
 from data.widerface import Record
 from utils.errors import UserError
+from utils.files import fingerprint
 from widerface_evaluate.ground_truth_files import ATTRIBUTES, AnnotatedPicture, write_ground_truth
 
 #: Smallest height in pixels of the faces that count in each subset; the rest is ignored by the evaluation.
 SUBSET_HEIGHTS = {"easy": 50, "medium": 24, "hard": 10}
+
+#: In a ground truth that was made from a label.txt: what of. Others, as the official one, have no such file.
+MADE_FROM = "made_from.txt"
+
+
+def write_ground_truth_from(labels: Path, folder: Path, records: Sequence[Record]) -> Counter[str]:
+    """As write_ground_truth_of, of the records of a label.txt; notes which it was, for is_outdated."""
+    content = content_of(labels)
+    counts = write_ground_truth_of(folder, records)
+    (folder / MADE_FROM).write_bytes(content.encode())
+    return counts
+
+
+def is_outdated(folder: Path, labels: Path) -> bool:
+    """Whether a ground truth was made from a label.txt, or an ignore.txt beside it, that has changed since."""
+    made_from = folder / MADE_FROM
+    return labels.is_file() and made_from.is_file() and made_from.read_bytes() != content_of(labels).encode()
+
+
+def content_of(labels: Path) -> str:
+    """Another text where ground truth made from label.txt, and ignore.txt beside it, would be another."""
+    files = [path for path in (labels, labels.with_name("ignore.txt")) if path.is_file()]
+    return " ".join([*map(str, SUBSET_HEIGHTS.values()), *map(fingerprint, files)]) + "\n"
 
 
 def write_ground_truth_of(folder: str | Path, records: Sequence[Record]) -> Counter[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.formats.annotations import LabelledPicture
-from data.ground_truth import write_ground_truth_of
+from data.ground_truth import write_ground_truth_from
 from data.picture_files import upright_bytes
 from data.widerface import Record, list_pictures, read_labels
 from utils.files import as_line, atomic_folder
@@ -78,7 +78,7 @@ def write_set(output: Path, train: list[Entry], val: list[Entry]) -> tuple[Count
         left_out += write_part(folder, val)
         records, _ = read_labels(folder / "label.txt")
         write_lines(folder / "wider_val.txt", [f"/{name}" for name in list_pictures(folder)])
-        return write_ground_truth_of(folder / "ground_truth", records), left_out
+        return write_ground_truth_from(folder / "label.txt", folder / "ground_truth", records), left_out
 
 
 def write_part(folder: Path, entries: list[Entry]) -> list[Path]:

@@ -11,20 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.ground_truth import SUBSET_HEIGHTS, write_ground_truth_of
+from data.ground_truth import SUBSET_HEIGHTS, is_outdated, write_ground_truth_from
 from data.label_checks import check_label_sets
 from data.widerface import list_pictures, missing_pictures, picture_list, read_labels
 from detection.face_detector import Candidates, FaceDetector
 from detection.inference import detect_files
 from detection.suppression import Detections, DetectionSettings
 from utils.errors import UserError
-from utils.files import UnwritableError, atomic_folder, fingerprint
+from utils.files import UnwritableError, atomic_folder
 from widerface_evaluate.average_precision import evaluate
 from widerface_evaluate.evaluation import group_tables
 from widerface_evaluate.wider_files import GroundTruth, InputError, extent, load_ground_truth, read_predictions
-
-#: In a ground truth made from label.txt: what of. Others, as the official one, have no such file.
-MADE_FROM = "made_from.txt"
 
 
 @dataclass
@@ -81,11 +78,9 @@ def find_truth(folder: Path, is_needed: bool, remarks: list[str]) -> GroundTruth
     have changed since. It appears whole; where it cannot be written it serves this process alone.
     """
     target, labels = folder / "ground_truth", folder / "label.txt"
-    made_from = target / MADE_FROM
-    is_old = labels.is_file() and made_from.is_file() and made_from.read_bytes() != content_of(labels).encode()
+    is_old = is_outdated(target, labels)
     if not is_old and (os.path.lexists(target) or not labels.is_file()):
         return read_ground_truth(target) if is_needed or target.is_dir() else None
-    content = content_of(labels)
     records, report = read_labels(labels)
     if not report.faces and not is_needed:
         return None
@@ -94,23 +89,16 @@ def find_truth(folder: Path, is_needed: bool, remarks: list[str]) -> GroundTruth
     heights = ", ".join(f"{subset} from {height}" for subset, height in SUBSET_HEIGHTS.items())
     try:
         with atomic_folder(target) as made:
-            write_ground_truth_of(made, records)
-            (made / MADE_FROM).write_bytes(content.encode())
+            write_ground_truth_from(labels, made, records)
             truth = read_ground_truth(made)
         remarks.append(f"{target} was made {'again ' * is_old}from {labels} ({heights} pixels of height on)")
     except UnwritableError as error:
         with TemporaryDirectory() as made:
-            write_ground_truth_of(made, records)
+            write_ground_truth_from(labels, Path(made), records)
             truth = read_ground_truth(made)
         remarks.append(f"{target} cannot be written ({os.strerror(error.errno or 0)}): made for this run alone from "
                        f"{labels} ({heights} pixels of height on)")
     return truth
-
-
-def content_of(labels: Path) -> str:
-    """Another text where ground truth made from label.txt, and ignore.txt beside it, would be another."""
-    files = [path for path in (labels, labels.with_name("ignore.txt")) if path.is_file()]
-    return " ".join([*map(str, SUBSET_HEIGHTS.values()), *map(fingerprint, files)]) + "\n"
 
 
 def _key(name: str) -> tuple[str, str]:

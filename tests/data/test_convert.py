@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data import convert
+from data.ground_truth import is_outdated
 from data.picture_files import read_picture
 from data.widerface import list_pictures, read_labels
 from tests.data.formats.pictures import write_pictures, write_turned
@@ -230,7 +231,7 @@ def test_nothing_is_left_where_writing_fails(tmp_path, capsys, monkeypatch):
     def full_disk(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("data.layout_files.write_ground_truth_of", full_disk)
+    monkeypatch.setattr("data.layout_files.write_ground_truth_from", full_disk)
     assert "cannot write" in mistake(capsys, folder, "--output", tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
@@ -243,6 +244,15 @@ def test_parts_are_kept_apart(tmp_path, capsys):
     assert "1 pictures are for training and for validation" in told
     converted(folder / "train", tmp_path / "set", "--val_source", folder / "valid")
     assert list_pictures(tmp_path / "set" / "val") == ["pictures/b.jpg"]
+
+
+def test_labels_that_are_mended_later_count_when_ap_is_measured(tmp_path):
+    folder = write_yolo(tmp_path / "source", {f"{i}.jpg": "0 0.5 0.5 0.5 0.5" for i in range(4)})
+    converted(folder, tmp_path / "set", "--val_share", "0.5")
+    labels = tmp_path / "set" / "val" / "label.txt"
+    assert not is_outdated(labels.with_name("ground_truth"), labels)
+    labels.write_text(labels.read_text() + "1 2 30 40\n")
+    assert is_outdated(labels.with_name("ground_truth"), labels)
 
 
 def test_sources_that_cannot_be_read(tmp_path, capsys):
