@@ -142,7 +142,7 @@ def train(options: Namespace) -> None:
     with hold_folder(options.save_folder, written) if distributed.is_main() else nullcontext():
         records, sizes = read_training_sets(options.training_dataset)
         loader, sampler = build_loader(records, sizes, options, device)
-        if options.mixup_alpha and mixes_pictures(0, options.epochs):
+        if options.mixup_alpha and mixes_pictures(0, options.epochs) and options.batch_size > distributed.world_size():
             distributed.say(USELESS_MIXUP)
         validation_set = find_validation_set(options) if distributed.is_main() else None
 
