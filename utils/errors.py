@@ -10,8 +10,10 @@ from collections.abc import Callable
 #: What the shell knows a program by that Ctrl-C has ended.
 STOPPED = 130
 
-#: What NumPy, PyTorch on any device, OpenCV and ONNX Runtime say where memory is short.
-OUT_OF_MEMORY = re.compile("out of memory|insufficient memory|allocate memory|bad_alloc|bad allocation", re.IGNORECASE)
+#: What NumPy, PyTorch on any device (cuBLAS and cuDNN with it), OpenCV and ONNX Runtime say where memory is short.
+OUT_OF_MEMORY = re.compile(
+    "out of memory|insufficient memory|allocate memory|bad_alloc|bad allocation|STATUS_ALLOC_FAILED", re.IGNORECASE
+)
 
 
 class UserError(Exception):

@@ -221,6 +221,7 @@ def test_a_name_in_any_encoding_has_one_that_libraries_take(tmp_path):
     (KeyboardInterrupt("stopped; go on"), 130, "stopped; go on\n"),
     (MemoryError(), 2, "error: out of memory (MemoryError): take fewer or smaller pictures at once, or free some\n"),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 2, None),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), 2, None),
 ])
 def test_every_way_to_fail_is_one_line(error, code, line):
     def main():
