@@ -4,8 +4,8 @@
 #     bash benchmarks/gpu_check.sh [TEACHER.pth] [TRAINING_LABELS]
 #     GPU=1 LIMIT=900 bash benchmarks/gpu_check.sh                  # another GPU, other seconds in all
 #
-# Parts in their order, what matters most first, and the seconds that each should take (added up from single steps on
-# an H200 with 16 cores, compiling from an empty cache; never measured as a whole):
+# Parts in their order, what matters most first, and the seconds that each should take (an estimate from single steps
+# and compilations on one H200 with 16 cores; never measured as a whole):
 #
 #     machine, drawn         15   commit and GPU; drawn pictures for all that follows
 #     batch_64               70   training from files, memory and device; the step at batch 64, plain and as CUDA graphs,
