@@ -1,6 +1,5 @@
 """Whether two detectors see the same faces."""
 
-import json
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from detection.inference import detect_files
 from detection.suppression import Detections, DetectionSettings
 from utils.boxes import iou_matrix
 from utils.errors import UserError
-from utils.files import atomic_path, paths_below
+from utils.files import paths_below, write_json
 from utils.tables import print_table
 
 #: From this overlap on two boxes are the same face.
@@ -41,7 +40,7 @@ def measure_consistency(checkpoints: dict[str, Path], paths: list[Path], options
     agreement = compare_faces(found[TEACHER], found[STUDENT], options.face_threshold)
     names = {role: str(path) for role, path in checkpoints.items()}
     folder = options.output_folder
-    write_consistency(names | {"protocol": options.protocol} | agreement, folder / "consistency.json")
+    write_json(folder / "consistency.json", names | {"protocol": options.protocol} | agreement)
     plot_confidence(found, options.face_threshold, folder / "confidence_histogram.png")
     values = ("teacher_faces", "student_faces", "matched", "agreement", "recall_of_teacher", "score_correlation")
     print()
@@ -138,8 +137,3 @@ def compare_faces(teacher: list[Detections | None], student: list[Detections | N
 
 def share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def write_consistency(consistency: dict, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(consistency, indent=1) + "\n", encoding="utf-8")

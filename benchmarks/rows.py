@@ -4,7 +4,6 @@ A median has a column of its own, the quartiles around it two more, "lower quart
 before them where a row has several. A table for the eye has one column of text for the two, "quartiles".
 """
 
-import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 
 from benchmarks.timing import Spread, ratio, spread
 from utils.cores import usable_cores
-from utils.files import atomic_path
+from utils.files import write_json
 from utils.tables import Row, print_table, without_nan, write_table
 
 QUARTILES = "quartiles"
@@ -81,8 +80,6 @@ def show(tables: list[list[Row]], note: str) -> None:
     print(note)
 
 
-def write_json(setting: dict, tables: dict[str, list[Row]], path: Path) -> None:
+def write_tables(setting: dict, tables: dict[str, list[Row]], path: Path) -> None:
     """One file of all tables by name, with all digits and null for NaN, and of what they were measured with."""
-    document = setting | {name: without_nan(rows) for name, rows in tables.items()}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
+    write_json(path, setting | {name: without_nan(rows) for name, rows in tables.items()})

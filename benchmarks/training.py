@@ -9,7 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import train_v2
-from benchmarks.rows import for_the_eye, in_turn, machine, pictures_per_second, show, write_json
+from benchmarks.rows import for_the_eye, in_turn, machine, pictures_per_second, show, write_tables
 from benchmarks.timing import synchronize, take_turns
 from benchmarks.training_loader import choose_records, compare_loaders, loader_note, loader_table
 from benchmarks.training_step import (
@@ -54,7 +54,7 @@ def measure_training(own: Namespace, training: Namespace) -> None:
     # Graphs are recorded on the GPU that is current, whichever the tensors lie on.
     device = distributed.join([distributed.choose_device(training.gpu, cpu=False)])
     tables: dict[str, list[Row]] = {}
-    write = partial(write_json, machine(device) | {"flags": flags_that_matter(own, training)}, tables,
+    write = partial(write_tables, machine(device) | {"flags": flags_that_matter(own, training)}, tables,
                     own.output_folder / RESULT)
     with tempfile.TemporaryDirectory() as folder:
         records = find_records(own, training, Path(folder))

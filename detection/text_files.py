@@ -9,7 +9,7 @@ from data.picture_files import picture_size_of
 from detection.protocols import Protocol
 from detection.suppression import Detections
 from detection.validation import rows_of
-from utils.files import as_text, atomic_path
+from utils.files import as_text, atomic_path, write_json
 from widerface_evaluate.wider_files import SCALES
 
 #: What made the detections of a folder.
@@ -113,8 +113,3 @@ def read_json(path: Path) -> dict | None:
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def write_json(path: Path, content: dict) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -1,6 +1,5 @@
 """The settings of notebooks/03_train_evaluate_featherface_v2.ipynb in its three modes, and the files they need."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -13,7 +12,7 @@ from detection.drawing import contact_sheet
 from detection.shipped import SHIPPED
 from training.flags import parse_args
 from utils.distributed import training_devices
-from utils.files import atomic_path
+from utils.files import write_json
 
 RESULTS = Path("results/v2")
 
@@ -69,8 +68,7 @@ def settings(mode: str) -> dict:
 def save_settings(config: dict) -> Path:
     """Write results/v2/notebook_config.json."""
     path = RESULTS / "notebook_config.json"
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    write_json(path, config)
     return path
 
 

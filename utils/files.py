@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -64,6 +65,12 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
                 os.replace(target, old)
             os.replace(temporary, target)
             _remove(old)
+
+
+def write_json(path: str | Path, content: object) -> None:
+    """Write plain types and paths, whole or not at all; UserError as atomic_path."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, default=os.fspath) + "\n", encoding="utf-8")
 
 
 def target_of(path: Path) -> Path:

@@ -1,11 +1,10 @@
 """Tables for the eye, for a spreadsheet and for a program, from the same rows."""
 
 import csv
-import json
 import math
 from pathlib import Path
 
-from utils.files import atomic_path
+from utils.files import atomic_path, write_json
 
 Row = dict[str, str | int | float]
 
@@ -47,5 +46,4 @@ def write_table(rows: list[Row], path: Path) -> None:
         writer = csv.DictWriter(file, columns(rows))
         writer.writeheader()
         writer.writerows(known)
-    with atomic_path(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    write_json(path.with_suffix(".json"), known)

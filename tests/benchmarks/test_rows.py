@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.rows import for_the_eye, measured, pictures_per_second, quartiles, report, times_as_fast, write_json
+from benchmarks.rows import for_the_eye, measured, pictures_per_second, quartiles, report, times_as_fast, write_tables
 from benchmarks.timing import spread
 
 
@@ -34,7 +34,7 @@ def test_all_is_written_and_what_tells_most_is_printed(capsys, tmp_path):
 
 
 def test_one_file_holds_several_tables_and_what_they_were_measured_with(tmp_path):
-    write_json({"torch": "2", "flags": {"set": [tmp_path]}}, {"step": [{"a": float("nan")}], "loader": []},
-               tmp_path / "all.json")
+    write_tables({"torch": "2", "flags": {"set": [tmp_path]}}, {"step": [{"a": float("nan")}], "loader": []},
+                 tmp_path / "all.json")
     assert json.loads((tmp_path / "all.json").read_text()) == {
         "torch": "2", "flags": {"set": [str(tmp_path)]}, "step": [{"a": None}], "loader": []}
