@@ -31,6 +31,12 @@ def validation_set(drawn_set):
 
 
 @pytest.fixture(scope="session")
+def labels(drawn_set):
+    """Training labels of a few drawn pictures, as tests.tiny_training trains on them."""
+    return drawn_set(3, 1) / "train" / "label.txt"
+
+
+@pytest.fixture(scope="session")
 def student():
     """V2 as if trained, to be left as it is."""
     return trained_network("v2")

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.files import atomic_path
+from widerface_evaluate.wider_files import SUBSETS
 
 
 def plot_training(rows: list[dict], path: str | Path, terms: list[str]) -> None:
@@ -17,7 +18,7 @@ def plot_training(rows: list[dict], path: str | Path, terms: list[str]) -> None:
     losses.set(title="losses", yscale="log")
     draw(rate, rows, "learning_rate")
     rate.set(title="learning rate")
-    for subset in ("easy", "medium", "hard"):
+    for subset in SUBSETS:
         draw(precision, rows, f"ap_{subset}", marker="o")
     precision.set(title="AP on the validation set, EMA weights", ylim=(0, 1))
     for axes in (losses, rate, precision):

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from training.run_folder import checkpoint_path
 from utils import distributed
+from widerface_evaluate.wider_files import SUBSETS
 
 #: Seconds between two lines in a log.
 INTERVAL = 60
@@ -58,8 +59,7 @@ def show_progress(total: int, initial: int) -> tqdm | ProgressLines:
 def last_words(rows: list[dict], options: Namespace) -> str:
     """Where the weights of a finished run are, their AP, and how to try them. rows: those of its log."""
     def told(name: str, row: dict) -> str:
-        ap = ", ".join(f"{subset} {row[f'ap_{subset}']:.4f}" for subset in ("easy", "medium", "hard")
-                       if f"ap_{subset}" in row)
+        ap = ", ".join(f"{subset} {row[f'ap_{subset}']:.4f}" for subset in SUBSETS if f"ap_{subset}" in row)
         return f"{checkpoint_path(options, name)}, " + (f"AP {ap} ({options.eval_protocol})" if ap else "AP not known")
 
     last = rows[-1] if rows else {}

@@ -15,17 +15,12 @@ import train_v2
 from tests.edges.running import interruptible
 from tests.helpers import ROOT
 from tests.kills import RENAMES
-from tests.tiny_training import EPOCHS, are_same, contents, go_on, tiny_flags, train, write_pictures
+from tests.tiny_training import EPOCHS, are_same, contents, go_on, tiny_flags, train
 from training.log import TrainingLog, read_log
 from training.run_folder import LOCK
 from utils.errors import UserError, exit_code
 from utils.locks import folder_lock
 from utils.pth_files import read_checkpoint
-
-
-@pytest.fixture(scope="module")
-def labels(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("drawn") / "set")
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny_training import are_same, contents, tiny_flags, train, write_pictures
+from tests.tiny_training import are_same, contents, tiny_flags, train
 from training.checkpoint import read_training_state
 from training.flags import parse_args
 from training.resuming import earlier_flags, flags_given_again
 from utils.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def labels(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("drawn") / "set")
 
 
 @pytest.fixture(scope="module")
