@@ -47,7 +47,7 @@ from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_backbone, load_model, load_weights, read_weights
 from training.checkpoint import CheckpointWriter, training_state
-from training.checks import IMAGENET_BACKBONE, check_files, share_batch
+from training.checks import IMAGENET_BACKBONE, check_files, choose_devices, is_taught, remarks
 from training.curves import plot_training
 from training.ema import WeightAverage
 from training.graphs import GraphedStep, how
@@ -81,10 +81,6 @@ CURVES_EVERY = 30
 BUSY_DEVICE_WAIT = 0.02
 SLOW_LOADER = "note: the GPU waits for pictures: more --num_workers, --cache ram or --cache device make it faster"
 
-#: By three small budgets: docs/experiments/2026-11-27-mixing-one-at-a-time.md.
-USELESS_MIXUP = ("note: MixUp brought no AP to V2 at any of the small budgets measured, -0.2 to -1.7 points: "
-                 "--mixup_alpha 0 turns it off (docs/training.md)")
-
 
 def settle(options: Namespace) -> None:
     """Decide what depends on other flags; stop where these do not go together, before anything is loaded."""
@@ -101,9 +97,11 @@ def settle(options: Namespace) -> None:
     if shares and len(shares) != len(options.training_dataset):
         raise UserError(f"argument --dataset_shares: {len(shares)} shares of {len(options.training_dataset)} training "
                         "sets, give one each")
-    if options.resume_net is not None:  # where the run began is no matter any more
-        options.init_weights, options.init_backbone = None, "none"
-    if options.init_backbone is None:
+    if options.resume_net is not None:
+        options.init_weights = None  # where the run began is no matter any more
+    if options.resume_net is not None or options.init_weights is not None:
+        options.init_backbone = "none"
+    elif options.init_backbone is None:
         options.init_backbone = "none" if options.teacher_model == "none" else "teacher"
     if options.init_backbone == "teacher" and options.teacher_model == "none":
         raise UserError("--init_backbone teacher needs a teacher: pass --teacher_model or another --init_backbone")
@@ -118,7 +116,7 @@ def main() -> None:
             distributed.say(f"note: given again, {flag}")
     settle(options)
     check_files(options)
-    share_batch(options)
+    choose_devices(options)
     try:
         if len(options.devices) > 1 and distributed.launched_processes() == 1:
             distributed.launch(train, options, processes=len(options.devices))
@@ -142,8 +140,8 @@ def train(options: Namespace) -> None:
     with hold_folder(options.save_folder, written) if distributed.is_main() else nullcontext():
         records, sizes = read_training_sets(options.training_dataset)
         loader, sampler = build_loader(records, sizes, options, device)
-        if options.mixup_alpha and mixes_pictures(0, options.epochs) and options.batch_size > distributed.world_size():
-            distributed.say(USELESS_MIXUP)
+        for remark in remarks(options):
+            distributed.say(f"note: {remark}")
         validation_set = find_validation_set(options) if distributed.is_main() else None
 
         torch.manual_seed(options.seed)
@@ -250,7 +248,7 @@ def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
     start = options.resume_net or options.init_weights
     network = build_model(options.model, None if start is None else read_weights(start)[1])  # it may be a pruned one
     teacher = None
-    if options.teacher_model != "none" and (options.alpha or options.feature_weight):
+    if is_taught(options):
         teacher = fold_norms(load_model(options.teacher_model).requires_grad_(False))
     if options.init_weights is not None:
         load_weights(network, options.init_weights)

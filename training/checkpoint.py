@@ -31,7 +31,7 @@ SCALER = ("scale", "_growth_tracker")
 
 
 def training_state(step: TrainingStep, epochs_done: int, best_ap: float, options: Namespace) -> dict:
-    """All ENTRIES of a run as it is now, in main memory: later steps change nothing in them."""
+    """All ENTRIES of a run as it is now, and its gradient scaler, in main memory: later steps change none of them."""
     trainee = step.model
     return {
         "model_name": trainee.network.name,
@@ -114,13 +114,21 @@ def load_training_state(path: str | Path, step: TrainingStep) -> tuple[int, floa
         raise UserError(f"{path} is of model {name}: pass --model {name}")
     if state["projections"].keys() != trainee.projections.state_dict().keys():
         raise UserError(f"{path} does not fit this run: one of them has a teacher, the other has none; "
-                        "pass the same --teacher_model")
+                        "pass the same --teacher_model, --alpha and --feature_weight")
     for part, module in (("model", trainee.network), ("projections", trainee.projections), ("ema", average.network)):
         fill(module, named_tensors(state[part], f"{path}: '{part}'"), path)
     restore_optimizer(step.optimizer, state["optimizer"], path)
     restore_scaler(step.scaler, state.get("scaler", {}), path)
     average.updates = state["ema_updates"]
     return state["epochs_done"], float(state["best_ap"])
+
+
+def epochs_of(path: str | Path) -> int | None:
+    """After how many epochs of its run a training state was written; None where there is no whole one."""
+    try:
+        return read_training_state(path)["epochs_done"]
+    except UserError:
+        return None
 
 
 def restore_scaler(scaler: GradScaler, state: dict, path: str | Path) -> None:

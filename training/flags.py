@@ -46,7 +46,7 @@ def flag_parser(description: str | None = None) -> ArgumentParser:
     add("--save_folder", type=Path, default="./weights/v2/", help="for checkpoints, log and curves")
     add("--resume_net", type=Path, help="checkpoint of a run to go on from, with its flags and folder")
 
-    add("--epochs", type=number(int, 1, MOST), default=400)
+    add("--epochs", type=number(int, 1, MOST), default=400, help="passes over the training pictures")
     add("--batch_size", type=number(int, 1, 2**16), default=32, help="pictures per optimiser step, over all GPUs")
     add("--accumulate", type=number(int, 1, 2**16), default=1, help="parts in which a GPU takes its share of the batch")
     add("--image_size", type=number(int, 64, 4096), default=640, help="side of the training pictures, a multiple of 32")
@@ -61,7 +61,8 @@ def flag_parser(description: str | None = None) -> ArgumentParser:
     add("--temperature", type=number(float, 1e-3, MOST), default=4.0, help="of class distillation")
     add("--alpha", type=number(float, 0, 1), default=0.7, help="share of the teacher in what it and labels teach")
     add("--feature_weight", type=number(float, 0, MOST), default=0.1, help="weight of feature distillation")
-    add("--mixup_alpha", type=number(float, 0, MOST), default=0.2, help="of MixUp's beta distribution, 0 turns it off")
+    add("--mixup_alpha", type=number(float, 0, MOST), default=0.2,
+        help="of MixUp's beta distribution; all pictures without CutMix get MixUp, 0 turns it off")
     add("--cutmix_prob", type=number(float, 0, 1), default=0.5, help="share of pictures with CutMix")
     add("--face_mask_prob", type=number(float, 0, 1), default=0.0,
         help="share of pictures in which faces get a mask drawn over nose and mouth")
@@ -76,7 +77,7 @@ def flag_parser(description: str | None = None) -> ArgumentParser:
     add("--gpu", default="auto", help="auto (GPU 0, else the CPU), numbers such as 0,1, cpu, or cpu,cpu: two processes")
     add("--num_workers", type=number(int, 0, 2**8), default=4, help="loader processes per GPU")
     add("--cache", choices=CACHES, default="none", help="keep all pictures, decoded, in main memory or on the device")
-    add("--seed", type=number(int, 0, 2**63 - 1), default=0)
+    add("--seed", type=number(int, 0, 2**63 - 1), default=0, help="of all that is drawn at random")
     add("--eval_every", type=number(int, 0, MOST), default=10, help="epochs between AP measurements, 0 for never")
     add("--eval_protocol", default="vga", help="how pictures are scaled for that AP, as in test_widerface.py")
     add("--save_every", type=number(int, 1, MOST), default=10, help="epochs between numbered checkpoints")

@@ -47,6 +47,11 @@ class TrainingLog:
             self.board.flush()
 
 
+def best_row(rows: list[dict]) -> dict | None:
+    """The row of highest mean AP, of equal ones the first, as _best.pth is written; None where no AP was measured."""
+    return max((row for row in rows if "ap_mean" in row), key=lambda row: row["ap_mean"], default=None)
+
+
 def import_tensorboard() -> ModuleType:
     """torch.utils.tensorboard; UserError where the package that it needs is not installed."""
     try:

@@ -6,6 +6,8 @@ from argparse import Namespace
 
 from tqdm import tqdm
 
+from training.checkpoint import epochs_of
+from training.log import best_row
 from training.run_folder import checkpoint_path
 from utils import distributed
 from widerface_evaluate.wider_files import SUBSETS
@@ -63,9 +65,11 @@ def last_words(rows: list[dict], options: Namespace) -> str:
         return f"{checkpoint_path(options, name)}, " + (f"AP {ap} ({options.eval_protocol})" if ap else "AP not known")
 
     last = rows[-1] if rows else {}
-    best = max((row for row in rows if "ap_mean" in row), key=lambda row: row["ap_mean"], default=last)
+    best = best_row(rows)
     lines = [f"weights: {told('final', last)}"]
-    if best is not last:
+    # A run that went on in another folder may have no best one there, or that of a training that was given up.
+    is_kept = best not in (None, last) and epochs_of(checkpoint_path(options, "best")) == best["epoch"]
+    if is_kept:
         lines.append(f"best, after epoch {best['epoch']}: {told('best', best)}")
-    weights = checkpoint_path(options, "final" if best is last else "best")
+    weights = checkpoint_path(options, "best" if is_kept else "final")
     return "\n".join([*lines, f"try them: python detect.py docs/detections.jpg --trained_model {weights}"])

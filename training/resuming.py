@@ -3,15 +3,18 @@
 from argparse import Namespace
 from pathlib import Path
 
-from training.checkpoint import load_training_state, read_training_state
+from training.checkpoint import epochs_of, load_training_state, read_training_state
 from training.flags import flag_parser
-from training.log import TrainingLog
-from training.run_folder import LOG, checkpoint_path, due_checkpoints, write_missing
+from training.log import TrainingLog, best_row
+from training.run_folder import LOG, checkpoint_path, due_checkpoints, write_copy, write_missing
 from training.step import TrainingStep
 from utils import distributed
 from utils.commands import flags
 from utils.errors import UserError
 from utils.pth_files import shown
+
+#: Flags of where a run begins: it goes on from its checkpoint, whatever these say.
+STARTS = ("resume_net", "init_weights", "init_backbone")
 
 
 def earlier_flags(source: Path) -> list[str]:
@@ -34,7 +37,7 @@ def earlier_flags(source: Path) -> list[str]:
 def flags_given_again(earlier: list[str], options: Namespace) -> list[str]:
     """Flags of the command line that differ from those of the earlier run: "--epochs 20 (was 10)"."""
     before = vars(flag_parser().parse_args(earlier))
-    changed = {name: value for name, value in vars(options).items() if name != "resume_net" and value != before[name]}
+    changed = {name: value for name, value in vars(options).items() if name not in STARTS and value != before[name]}
     return [f"{' '.join(flags({name: value}) or [f'--no-{name}'])} (was {shown(before[name])})"
             for name, value in changed.items()]
 
@@ -53,12 +56,28 @@ def resume(step: TrainingStep, options: Namespace) -> tuple[int, float]:
         log = TrainingLog(options.save_folder / LOG, epochs_done)
         if log.note:
             distributed.say(log.note)
-        rows = log.rows
-        is_best = bool(rows) and rows[-1]["epoch"] == epochs_done and rows[-1].get("ap_mean") == best_ap
-        names = due_checkpoints(epochs_done - 1, options) + ["best"] * is_best + ["last"]
+        names = [*due_checkpoints(epochs_done - 1, options), "last"]
         written = write_missing(source, [checkpoint_path(options, name) for name in names])
         for path in written:
             distributed.say(f"note: {path} was missing, it is written from {source}")
+        written += restore_best(source, log.rows, options)
         if epochs_done >= options.epochs and not written:
             raise UserError(f"{source} has done {epochs_done} epochs: raise --epochs to go on")
     return epochs_done, best_ap
+
+
+def restore_best(source: Path, rows: list[dict], options: Namespace) -> list[Path]:
+    """See that the best checkpoint is that of the best epoch so far, by the rows of the log; returns what is written.
+
+    It lies there; or it is the one that the run goes on from, or lies beside it. Where none of these is of that epoch,
+    what lies there stays until an epoch is better.
+    """
+    best, own = best_row(rows), checkpoint_path(options, "best")
+    if best is None or epochs_of(own) == best["epoch"]:
+        return []
+    for path in (source, source.parent / own.name):
+        if epochs_of(path) == best["epoch"]:
+            distributed.say(f"note: {own} was missing or of another epoch, it is written from {path}")
+            write_copy(path, own)
+            return [own]
+    return []

@@ -86,6 +86,11 @@ def write_missing(source: Path, paths: Iterable[Path]) -> list[Path]:
     """Copy a file to those of `paths` that are not there; returns them."""
     missing = [path for path in paths if not path.exists()]
     for path in missing:
-        with atomic_path(path) as temporary:
-            shutil.copyfile(source, temporary)
+        write_copy(source, path)
     return missing
+
+
+def write_copy(source: Path, path: Path) -> None:
+    """Copy a file to the place of another, or of none."""
+    with atomic_path(path) as temporary:
+        shutil.copyfile(source, temporary)

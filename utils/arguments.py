@@ -84,6 +84,9 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     """The description as written, the default behind every flag that has one; of two spellings only the first."""
 
     def _get_help_string(self, action):
+        if isinstance(action.default, list):
+            default = " ".join(map(str, action.default)).replace("%", "%%")
+            return f"{action.help} (default: {default})"
         return action.help if action.default is None else super()._get_help_string(action)
 
     def _format_action_invocation(self, action):
@@ -100,8 +103,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 LARGEST = 2**31 - 1
 
 
-def number(kind: type, minimum: float | None = None, maximum: float | None = None) -> Callable[[str], float]:
-    """A type for add_argument: an int or a finite float within closed bounds, by default an int up to LARGEST."""
+def number(kind: type, minimum: float, maximum: float | None = None) -> Callable[[str], float]:
+    """A type for add_argument: an int or a finite float within closed bounds; whole numbers go up to LARGEST."""
     bounds = f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"
     if kind is int and maximum is None:
         maximum, bounds = LARGEST, f"{bounds}, up to {LARGEST}"
@@ -113,7 +116,7 @@ def number(kind: type, minimum: float | None = None, maximum: float | None = Non
         except ValueError:
             raise argparse.ArgumentTypeError(f"'{shown}' is no {'whole ' if kind is int else ''}number") from None
         finite = kind is int or math.isfinite(value)
-        if not finite or (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
+        if not finite or value < minimum or (maximum is not None and value > maximum):
             raise argparse.ArgumentTypeError(f"{shown} is out of range, it must be {bounds}")
         return value
 

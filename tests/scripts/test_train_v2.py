@@ -17,7 +17,7 @@ from models import MODELS, load_model
 from models.featherface_v2 import FeatherFaceV2
 from tests.helpers import CPU, ROOT, call, exit_code
 from training.checkpoint import CheckpointWriter
-from training.checks import check_files
+from training.checks import check_files, remarks
 from training.flags import parse_args
 from training.log import read_log
 from utils import distributed
@@ -242,3 +242,29 @@ def test_the_script_runs_under_torchrun(flags, tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=None)
     assert done.returncode == 0, done.stderr[-2000:]
     assert load_model(tmp_path / "run" / "FeatherFaceV2_final.pth").name == "v2"
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    (["--epochs", "3"], ["MixUp brought no AP", "5 epochs of warm-up and 3 in all: the learning rate only rises, to"]),
+    (["--epochs", "5", "--mixup_alpha", "0"], ["only rises, to 0.001"]),
+    (["--epochs", "6", "--model", "v1"], []),
+    (["--epochs", "1", "--warmup_epochs", "0"], []),
+])
+def test_flags_that_do_less_than_one_expects_are_told(given, expected):
+    told = remarks(parse_args(arguments=given))
+    assert len(told) == len(expected) and all(part in remark for part, remark in zip(expected, told))
+
+
+@pytest.mark.parametrize("given", [["--alpha", "0", "--feature_weight", "0", "--init_backbone", "none"],
+                                   ["--alpha", "0", "--feature_weight", "0", "--init_weights", "START"]])
+def test_a_teacher_that_says_nothing_need_not_be_there(drawn_set, student_checkpoint, tmp_path, given):
+    given = [str(student_checkpoint) if word == "START" else word for word in given]
+    options = parse_args(arguments=["--training_dataset", str(drawn_set(12, 12) / "train" / "label.txt"),
+                                    "--teacher_model", str(tmp_path / "none.pth"), "--save_folder",
+                                    str(tmp_path / "run"), *given])
+    train_v2.settle(options)
+    check_files(options)
+    assert train_v2.build_networks(options)[1] is None
+    options.alpha = 0.5
+    with pytest.raises(UserError, match="no teacher at"):
+        check_files(options)

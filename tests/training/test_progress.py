@@ -76,9 +76,17 @@ ROWS = [{"epoch": 1, "ap_easy": 0.7, "ap_medium": 0.6, "ap_hard": 0.5, "ap_mean"
             "best, after epoch 1: BEST, AP easy 0.7000, medium 0.6000, hard 0.5000 (vga)",
             "try them: python detect.py docs/detections.jpg --trained_model BEST"]),
 ])
-def test_the_end_says_where_the_weights_are_and_how_to_try_them(rows, expected):
+def test_the_end_says_where_the_weights_are_and_how_to_try_them(rows, expected, monkeypatch):
+    monkeypatch.setattr(progress, "epochs_of", lambda path: 1)
     options = parse_args(arguments=["--save_folder", "runs/mine"])
     told = progress.last_words(rows, options)
     for name in ("final", "best"):
         told = told.replace(str(Path("runs/mine") / f"FeatherFaceV2_{name}.pth"), name.upper())
     assert told.splitlines() == expected
+
+
+@pytest.mark.parametrize("kept", [None, 3])
+def test_the_end_names_no_best_checkpoint_that_is_not_there_or_of_another_epoch(kept, monkeypatch):
+    monkeypatch.setattr(progress, "epochs_of", lambda path: kept)
+    told = progress.last_words(ROWS, parse_args(arguments=["--save_folder", "runs/mine"]))
+    assert "best" not in told and told.endswith("FeatherFaceV2_final.pth")

@@ -1,15 +1,20 @@
 """A run that goes on has its own flags, folder and data; those given again win, and are told."""
 
+import shutil
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
+from tests import tiny_training
 from tests.tiny_training import are_same, contents, tiny_flags, train
-from training.checkpoint import read_training_state
+from training.checkpoint import epochs_of, read_training_state
 from training.flags import parse_args
 from training.resuming import earlier_flags, flags_given_again
 from utils.errors import UserError
+
+BEST = "FeatherFaceV2_best.pth"
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +97,43 @@ def test_a_float16_run_goes_on_bit_for_bit_and_in_another_precision(labels, tmp_
     assert are_same(expected, found)
     assert read_training_state(other / "FeatherFaceV2_final.pth")["scaler"] == {}
     train(["--resume_net", str(other / "FeatherFaceV2_last.pth"), "--precision", "float16", "--epochs", "3"])
+
+
+@pytest.fixture(scope="module")
+def three_epochs(labels, tmp_path_factory):
+    """The folder of a run of three epochs, of which the second is the best."""
+    folder = tmp_path_factory.mktemp("three") / "run"
+    with mock.patch.object(tiny_training, "AP_BY_EPOCH", (0.5, 0.7, 0.6)):
+        train(tiny_flags(labels, folder, "--epochs", "3"))
+    assert epochs_of(folder / BEST) == 2
+    return folder
+
+
+@pytest.mark.parametrize(("start", "best"), [("epoch_1", 1), ("epoch_2", 2), ("epoch_3", 2)])
+@pytest.mark.parametrize("place", ["same", "other"])
+def test_the_best_checkpoint_is_of_the_best_epoch_of_the_log(three_epochs, tmp_path, capsys, start, best, place):
+    """Where a run goes on before, at and after it, and no later epoch is better."""
+    run = tmp_path / "run"
+    shutil.copytree(three_epochs, run)
+    folder = run if place == "same" else tmp_path / "other"
+    with mock.patch.object(tiny_training, "AP_BY_EPOCH", (0.5, 0.5, 0.5, 0.5)):
+        train(["--resume_net", str(run / f"FeatherFaceV2_{start}.pth"), "--save_folder", str(folder), "--epochs", "4"])
+    assert epochs_of(folder / BEST) == best
+    assert f"best, after epoch {best}: {folder / BEST}" in capsys.readouterr().out
+
+
+def test_a_best_checkpoint_that_is_lost_is_not_made_of_another_epoch(three_epochs, tmp_path, capsys):
+    shutil.copytree(three_epochs, tmp_path / "run")
+    (tmp_path / "run" / BEST).unlink()
+    with mock.patch.object(tiny_training, "AP_BY_EPOCH", (0.5,) * 4):
+        train(["--resume_net", str(tmp_path / "run" / "FeatherFaceV2_last.pth"), "--epochs", "4"])
+    assert not (tmp_path / "run" / BEST).exists() and BEST not in capsys.readouterr().out
+
+
+def test_where_a_run_began_is_no_matter_when_it_goes_on(halfway, tmp_path, capsys):
+    source = copied(halfway, tmp_path)
+    train(["--resume_net", str(source), "--init_weights", "none.pth", "--init_backbone", "imagenet", "--epochs", "2"])
+    assert "init_" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": -1}, {"epochs": [1, 2]}, {"lr": "fast"}, {"cache": {"a": 1}},
