@@ -17,8 +17,9 @@ what --blur hides does not survive in a thumbnail. Only faces that are found are
 lower threshold misses fewer, and look at the result before you publish it. Transparency stays in PNG, TIFF and WebP;
 elsewhere it is lost, and so are bits beyond 8 a channel: the end of a run says of how many pictures.
 
---crop writes PNGs, numbered best first, NAME_0.png, NAME_1.png, of a video NAME_FRAME_0.png: the box alone, and the
-face turned and scaled so that its eyes, nose and mouth lie where face recognisers such as ArcFace expect them.
+--crop writes PNGs, numbered best first, photo.jpg_0.png, photo.jpg_1.png, of a video clip.mp4_FRAME_0.png: the box
+alone, and the face turned and scaled so that its eyes, nose and mouth lie where face recognisers such as ArcFace expect
+them.
 
 What cannot be read is named at the end and skipped; the exit code is then 1.
 """
@@ -62,7 +63,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
         help="faces have a higher score")
     add("--nms_threshold", type=number(float, 0, 1), default=defaults.NMS_THRESHOLD)
     add("--gpu", default="auto", help="GPU number, cpu, or auto: GPU 0, else the CPU")
-    add("--cpu", action="store_true", help="the same as --gpu cpu")
+    add("--cpu", action="store_const", const="cpu", dest="gpu", help="the same as --gpu cpu")
     options = parser.parse_args(arguments)
     if options.blur and not (options.save or options.show):
         parser.error("argument --blur: say where the pictures go, with --save DIR or --show")

@@ -73,7 +73,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--nms_threshold", type=number(float, 0, 1), default=0.4)
     add("--keep_top_k", type=number(int, 1), default=750, help="detections kept of a picture")
     add("--gpu", default="auto", help="GPU number, cpu, or auto: GPU 0, else the CPU")
-    add("--cpu", action="store_true", help="the same as --gpu cpu")
+    add("--cpu", action="store_const", const="cpu", dest="gpu", help="the same as --gpu cpu")
     add("--num_workers", type=number(int, 0, 2**8), default=2, help="processes that read pictures ahead")
     add("--by", choices=("size", "event"), help="print AP by height of the faces, or of the hard faces by event, too")
     add("--save_image", action="store_true", help="draw detections on some of the pictures into save_folder")
@@ -98,7 +98,7 @@ def yes_or_no(text: str) -> bool:
 
 def main() -> None:
     options = parse_args()
-    device = choose_device(options.gpu, options.cpu)
+    device = choose_device(options.gpu)
     settings = DetectionSettings(options.confidence_threshold, options.top_k, options.nms_threshold, options.keep_top_k)
     detectors = load_detectors(options, device)
     pictures = open_pictures(options)

@@ -31,7 +31,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import Optimizer
 
 from data.augment import training_augmentations
 from data.label_checks import check_label_sets
@@ -46,6 +47,7 @@ from layers.anchors import STRIDES, make_anchors
 from layers.criterion import Criterion
 from layers.dropblock import set_dropblock
 from models import MODELS, build_model, load_backbone, load_model, load_weights, read_weights
+from models.network import FaceNetwork
 from training.checkpoint import CheckpointWriter, training_state
 from training.checks import IMAGENET_BACKBONE, check_files, choose_devices, is_taught, remarks
 from training.curves import plot_training
@@ -53,7 +55,7 @@ from training.ema import WeightAverage
 from training.graphs import GraphedStep, how
 from training.log import TrainingLog
 from training.optimizer import build_optimizer, set_learning_rate
-from training.progress import last_words, show_progress
+from training.progress import Progress, last_words, show_progress
 from training.resuming import earlier_flags, flags_given_again, resume
 from training.run_folder import (
     BATCH,
@@ -158,7 +160,10 @@ def train(options: Namespace) -> None:
     distributed.leave()
 
 
-def train_epochs(step, loader, sampler, epochs, best_ap, validation_set, options) -> None:
+def train_epochs(
+    step: TrainingStep, loader: TrainingLoader, sampler: EpochBatchSampler, epochs: range, best_ap: float,
+    validation_set: ValidationSet | None, options: Namespace,
+) -> None:
     """All epochs that are still to do, and what is written after each: the checkpoint to go on from last of all.
 
     Whatever a kill leaves out is so written again. Checkpoints are written while the next epoch goes on.
@@ -243,7 +248,7 @@ def build_loader(
     return TrainingLoader(dataset, sampler, options.num_workers, device), sampler
 
 
-def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
+def build_networks(options: Namespace) -> tuple[FaceNetwork, FaceNetwork | None]:
     """The network to train, its backbone initialised as asked, and the frozen teacher if it has anything to say."""
     start = options.resume_net or options.init_weights
     network = build_model(options.model, None if start is None else read_weights(start)[1])  # it may be a pruned one
@@ -257,7 +262,10 @@ def build_networks(options: Namespace) -> tuple[nn.Module, nn.Module | None]:
     return network, teacher
 
 
-def build_step(trainee, teacher, optimizer, average, device, options, steps: int = 0) -> TrainingStep:
+def build_step(
+    trainee: Trainee, teacher: FaceNetwork | None, optimizer: Optimizer, average: WeightAverage, device: torch.device,
+    options: Namespace, steps: int = 0,
+) -> TrainingStep:
     """The step of a run of so many; the teacher goes to the device, and what can be is compiled where that pays."""
     precision = choose_precision(options.precision, device)
     if teacher is not None:
@@ -281,7 +289,9 @@ def build_step(trainee, teacher, optimizer, average, device, options, steps: int
     return step
 
 
-def train_one_epoch(step, loader, epoch, options, progress) -> dict:
+def train_one_epoch(
+    step: TrainingStep, loader: TrainingLoader, epoch: int, options: Namespace, progress: Progress
+) -> dict[str, float]:
     """One pass over the training pictures; returns the row of the log: means over its steps."""
     criterion = step.criterion
     # All randomness of an epoch follows from its number: a resumed run draws what the unbroken one would have drawn.

@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--batch_size", type=number(int, 1, 2**16), default=8)
     add("--rounds", type=number(int, 1), default=10)
     options = parser.parse_args(arguments)
-    device = choose_device(options.gpu, cpu=False)
+    device = choose_device(options.gpu)
     dtype = choose_precision(options.precision, device)
     images = 50 * torch.randn(options.batch_size, 3, options.image_size, options.image_size, device=device)
     student = build_model("v2").to(device).train()

@@ -79,7 +79,7 @@ def parse_args() -> Namespace:
 
 def main() -> None:
     options = parse_args()
-    device = choose_device(options.gpu, cpu=False)
+    device = choose_device(options.gpu)
     picture, faces = paste(open_validation_set(options.dataset_folder), options.size, options.row, options.seed)
     if not len(faces):
         raise UserError(f"no picture of {options.dataset_folder} fits into {' x '.join(map(str, options.size))} pixels")

@@ -52,7 +52,7 @@ def measure_training(own: Namespace, training: Namespace) -> None:
     if own.profile:
         check_folder_is_writable(own.profile.parent)
     # Graphs are recorded on the GPU that is current, whichever the tensors lie on.
-    device = distributed.join([distributed.choose_device(training.gpu, cpu=False)])
+    device = distributed.join([distributed.choose_device(training.gpu)])
     tables: dict[str, list[Row]] = {}
     write = partial(write_tables, machine(device) | {"flags": flags_that_matter(own, training)}, tables,
                     own.output_folder / RESULT)

@@ -52,7 +52,7 @@ def survey(options: Namespace) -> int:
         check_folder_is_writable(folder)
     if options.show:
         check_display()
-    device = choose_device(options.gpu, options.cpu)  # which it says, so a mistake is told before, in one line
+    device = choose_device(options.gpu)  # which it says, so a mistake is told before, in one line
     find = FaceFinder(options.trained_model, device, options.confidence_threshold, options.nms_threshold,
                       options.protocol, options.tile)
     run = Survey(find, options, copies)

@@ -23,7 +23,7 @@ NETWORKS = (
 MODELS = {network.name: network for network in NETWORKS}
 
 
-def build_model(name: str, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
+def build_model(name: str, weights: Mapping[str, Tensor] | None = None) -> FaceNetwork:
     """An untrained detector in training mode; UserError where MODELS has no such name.
 
     With `weights`, parameters by name, it has as many channels as they: those of a pruned detector are fewer.
@@ -33,7 +33,7 @@ def build_model(name: str, weights: Mapping[str, Tensor] | None = None) -> nn.Mo
     return MODELS[name]() if weights is None else MODELS[name].like(weights)
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> FaceNetwork:
     """The detector in a checkpoint of ours (its EMA weights where it has them), a bare state_dict, the teacher's.
 
     In eval mode, on `device`. UserError where the file is missing, damaged or no checkpoint, does not fit exactly, or

@@ -79,7 +79,8 @@ def _multiply_adds(module: nn.Module, output: Tensor) -> int:
         return output.numel() * module.in_features
     count = output.numel() * module.weight[0].numel()
     if isinstance(module, DeformableConv):
-        # Each tap reads each input channel bilinearly (4 multiply-adds) and fades it by the mask (1).
+        # As published, and in torchvision: each tap reads each input channel bilinearly (4 multiply-adds) and fades it
+        # by the mask (1). deformable_conv does half of that, for it samples outputs.
         taps = module.weight[0].numel()
         cells = output.numel() // output.shape[1]
         count += 5 * taps * cells

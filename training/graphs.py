@@ -93,10 +93,10 @@ class GraphedStep(TrainingStep):
         self._recordings[kind] = recording
         return recording
 
-    def _gives_up(self, error: Exception) -> bool:
+    def _goes_on_without(self, error: Exception) -> bool:
         """As TrainingStep; and recordings, whose memory no plain step can use, where it is memory that failed."""
         if not any(self._recordings.values()) or not is_out_of_memory(error):
-            return super()._gives_up(error)
+            return super()._goes_on_without(error)
         self._stop_replaying(": they and a plain step do not both fit in memory")
         return True
 

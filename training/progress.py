@@ -51,7 +51,11 @@ class ProgressLines:
         print(text, flush=True)
 
 
-def show_progress(total: int, initial: int) -> tqdm | ProgressLines:
+#: What shows how far a run is.
+Progress = tqdm | ProgressLines
+
+
+def show_progress(total: int, initial: int) -> Progress:
     """For the steps of a whole run, of which `initial` were done before; the first process alone shows it."""
     if distributed.is_main() and not sys.stderr.isatty():
         return ProgressLines(total, initial)

@@ -157,13 +157,13 @@ class TrainingStep:
         try:
             return part(*inputs)
         except Exception as error:  # each missing piece (a C++ compiler, Triton, a GPU too old) raises its own type
-            if not self._gives_up(error):
+            if not self._goes_on_without(error):
                 raise
         self.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()  # the error, and with it all that the first try held, is gone only here
         return part(*inputs)
 
-    def _gives_up(self, error: Exception) -> bool:
+    def _goes_on_without(self, error: Exception) -> bool:
         """Whether the step goes on, from now on without what may have raised this error: torch.compile."""
         if not self.is_compiled or is_out_of_memory(error):
             return False

@@ -49,6 +49,8 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def add_argument(self, *names: str, **options):
+        if options.get("default") is not None:
+            options.setdefault("help", "default: %(default)s")
         hyphenated = [name.replace("_", "-") for name in names if name.startswith("--") and "_" in name]
         return super().add_argument(*names, *hyphenated, **options)
 
@@ -84,10 +86,12 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     """The description as written, the default behind every flag that has one; of two spellings only the first."""
 
     def _get_help_string(self, action):
+        if action.default in (None, []):
+            return action.help
+        text = super()._get_help_string(action)
         if isinstance(action.default, list):
-            default = " ".join(map(str, action.default)).replace("%", "%%")
-            return f"{action.help} (default: {default})"
-        return action.help if action.default is None else super()._get_help_string(action)
+            text = text.replace("%(default)s", " ".join(map(str, action.default)).replace("%", "%%"))
+        return text
 
     def _format_action_invocation(self, action):
         if len(action.option_strings) < 2:

@@ -47,7 +47,7 @@ def iou_matrix(a: Tensor, b: Tensor) -> Tensor:
 
 
 def overlap(a: Tensor, b: Tensor) -> Overlap:
-    """Of matching rows, [..., 4] each.
+    """Of matching rows, [..., 4] each, in pixels: what keeps empty boxes from a division by 0 does not show there.
 
     Boxes turned inside out count as empty. Defined, with finite gradients, for empty boxes too.
     """

@@ -59,13 +59,11 @@ def _choose() -> torch.device:
     return torch.device("cuda", 0) if has_gpu else torch.device("cpu")
 
 
-def choose_device(gpu: str, cpu: bool) -> torch.device:
-    """The device of a script that runs as one process, from its flags --gpu and --cpu.
+def choose_device(gpu: str) -> torch.device:
+    """The device of a script that runs as one process, from its flag --gpu.
 
     UserError as parse_devices and for several devices.
     """
-    if cpu:
-        return torch.device("cpu")
     devices = parse_devices(gpu)
     if len(devices) > 1:
         raise UserError(f"--gpu {gpu}: this script runs on one device, give one of them")

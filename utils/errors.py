@@ -6,6 +6,8 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
+from types import TracebackType
 
 #: What the shell knows a program by that Ctrl-C has ended.
 STOPPED = 130
@@ -21,10 +23,12 @@ class UserError(Exception):
 
 
 def stop_quietly() -> None:
-    """Let Ctrl-C end a script in one line while it imports what takes seconds; run_script takes over from this.
+    """Let Ctrl-C end a script in one line while it imports what takes seconds; a missing package ends it in one, too.
 
-    Raised in the middle of an import, KeyboardInterrupt is a page of traceback, or a library takes it for its own.
+    Raised in the middle of an import, KeyboardInterrupt is a page of traceback, or a library takes it for its own:
+    run_script takes over from this.
     """
+    sys.excepthook = _tell_missing_package
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop)
 
@@ -32,6 +36,16 @@ def stop_quietly() -> None:
 def _stop(*_) -> None:
     os.write(2, b"stopped\n")  # the streams of Python may be in use just now
     os._exit(STOPPED)
+
+
+def _tell_missing_package(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """For sys.excepthook: where a package is not installed, one line and exit code 2; else as Python does."""
+    package = error.name.split(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else ""
+    if not package or find_spec(package) is not None:  # part of a package, of this repository or another
+        sys.__excepthook__(kind, error, trace)
+        return
+    tell(f"error: the package {package} is not installed: pip install -r requirements.txt")
+    os._exit(2)
 
 
 def run_script(main: Callable[[], int | None]) -> None:
@@ -70,7 +84,7 @@ def exit_code(main: Callable[[], int | None]) -> int | None:
 
 def tell(line: str) -> None:
     """Print one line on stderr that stands by itself: a progress bar that was interrupted is ended first."""
-    if "tqdm" in sys.modules:
+    if sys.modules.get("tqdm"):
         from tqdm import tqdm
 
         for bar in list(getattr(tqdm, "_instances", ())):  # else it ends when Python forgets it, after this line

@@ -1,5 +1,7 @@
 """Flags: what is mistaken for them, and what was meant."""
 
+from pathlib import Path
+
 import pytest
 
 from utils.arguments import HABITS, ArgumentParser, number
@@ -58,3 +60,16 @@ def test_a_mistake_is_one_line_whatever_is_in_it(capsys):
     with pytest.raises(SystemExit):
         parser().error("a\nb")
     assert capsys.readouterr().err == "error: a\\nb (see x.py --help)\n"
+
+
+def test_help_shows_every_default_and_lists_as_they_are_typed(capsys):
+    made = ArgumentParser(prog="x.py")
+    made.add_argument("--rounds", type=number(int, 1), default=7)
+    made.add_argument("--scales", nargs="+", default=[0.5, Path("a%b")], help="of what")
+    made.add_argument("--classes", nargs="+", default=[], help="all of them")
+    made.add_argument("--output", help="a folder")
+    with pytest.raises(SystemExit):
+        made.parse_args(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--rounds ROUNDS default: 7 --scales" in told and "of what (default: 0.5 a%b)" in told
+    assert "all of them --output" in told and told.endswith("a folder")

@@ -18,9 +18,9 @@ from utils.errors import UserError
 
 
 def test_a_script_of_one_process_takes_one_device():
-    assert distributed.choose_device("cpu", cpu=False) == torch.device("cpu")
+    assert distributed.choose_device("cpu") == torch.device("cpu")
     with pytest.raises(UserError, match="--gpu cpu,cpu.*one device"):
-        distributed.choose_device("cpu,cpu", cpu=False)
+        distributed.choose_device("cpu,cpu")
 
 
 @pytest.mark.parametrize(("gpus", "device", "words"), [
@@ -29,12 +29,11 @@ def test_a_script_of_one_process_takes_one_device():
 def test_auto_is_gpu_0_or_the_cpu_and_is_said_once(monkeypatch, capsys, gpus, device, words):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Wheel")
-    assert distributed.parse_devices("auto") == [distributed.choose_device("auto", cpu=False)] == [device]
+    assert distributed.parse_devices("auto") == [distributed.choose_device("auto")] == [device]
     assert capsys.readouterr() == ("", 2 * words)
     monkeypatch.setenv("RANK", "1")
     assert distributed.parse_devices("auto") == [device]
     assert capsys.readouterr() == ("", "")
-    assert distributed.choose_device("auto", cpu=True) == torch.device("cpu")
 
 
 @pytest.mark.parametrize("parse", [
