@@ -34,11 +34,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from data.augment import training_augmentations
-from data.label_checks import check_label_sets
-from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader, quotas
-from data.pictures import open_pictures
-from data.widerface import Record, read_labels
+from data.loader import TrainingLoader
+from data.sampler import EpochBatchSampler
 from detection.drawing import contact_sheet, draw_targets
 from detection.fold import fold_norms
 from detection.protocols import PROTOCOLS
@@ -68,6 +65,7 @@ from training.run_folder import (
     newest_checkpoint,
 )
 from training.schedule import dropblock_probability, learning_rate, mixes_pictures
+from training.sets import build_loader, read_training_sets
 from training.step import TrainingStep, choose_precision, compile_step, compiles, hold_weights_in
 from training.trainee import Trainee
 from utils import distributed
@@ -222,30 +220,6 @@ def find_validation_set(options: Namespace) -> ValidationSet | None:
     distributed.say(f"no AP while training and no {checkpoint_path(options, 'best').name}: " +
         (f"no validation set at {folder}" if options.eval_every else "--eval_every is 0"))
     return None
-
-
-def read_training_sets(paths: list[Path]) -> tuple[list[Record], list[int]]:
-    """The pictures of all training sets, one set after the other, and how many each has; says what was read."""
-    sets = {path: read_labels(path) for path in paths}
-    for path, (_, report) in sets.items():
-        distributed.say(f"{path}: {report}" if len(paths) > 1 else str(report))
-    check_label_sets({path: report for path, (_, report) in sets.items()})
-    found = [sets[path][0] for path in paths]
-    return [record for records in found for record in records], [len(records) for records in found]
-
-
-def build_loader(
-    records: list[Record], sizes: list[int], options: Namespace, device: torch.device
-) -> tuple[TrainingLoader, EpochBatchSampler]:
-    """This process's share of the batches, and the sampler that is told the epoch. sizes: pictures of each set."""
-    augmentations = training_augmentations(options.image_size, options.crop_scales, options.face_mask_prob)
-    pictures = open_pictures([record.path for record in records], options.cache, device)
-    dataset = TrainingDataset(records, pictures, options.image_size, options.seed, augmentations)
-    sampler = EpochBatchSampler(
-        len(dataset), options.batch_size, options.seed, distributed.rank(), distributed.world_size(),
-        quotas(sizes, options.dataset_shares, options.batch_size) if options.dataset_shares else None,
-    )
-    return TrainingLoader(dataset, sampler, options.num_workers, device), sampler
 
 
 def build_networks(options: Namespace) -> tuple[FaceNetwork, FaceNetwork | None]:

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
 from data.augment import training_augmentations
-from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
+from data.loader import TrainingDataset, TrainingLoader
 from data.pictures import PictureFiles
 from data.pixels import normalize
+from data.sampler import EpochBatchSampler
 from data.widerface import read_labels
 from layers.distillation import face_probability
 from layers.matcher import Assignment, assign

@@ -25,6 +25,7 @@ from data.drawn.demo_set import write_demo_set
 from data.loader import TrainingLoader
 from data.widerface import Record
 from training.checks import check_files
+from training.sets import build_loader
 from training.step import TrainingStep
 from utils import distributed
 from utils.files import atomic_path, check_folder_is_writable
@@ -104,7 +105,7 @@ def find_records(own: Namespace, training: Namespace, folder: Path) -> list[Reco
 def make_loader(records: list[Record], training: Namespace, workers: int, device: torch.device) -> TrainingLoader:
     """As train_v2.py makes it of one set, with that many processes."""
     chosen = Namespace(**vars(training) | {"num_workers": workers, "dataset_shares": None})
-    return train_v2.build_loader(records, [len(records)], chosen, device)[0]
+    return build_loader(records, [len(records)], chosen, device)[0]
 
 
 def fastest(rows: list[Row]) -> str:

@@ -29,9 +29,10 @@ from benchmarks.timing import synchronize, take_turns
 from data.augment import training_augmentations
 from data.config import CACHES, DEVICE, FILES, RAM
 from data.drawn.demo_set import write_demo_set
-from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
+from data.loader import TrainingDataset, TrainingLoader
 from data.picture_files import encode_picture, read_picture
 from data.pictures import open_pictures
+from data.sampler import EpochBatchSampler
 from data.widerface import Record, read_labels
 from utils.arguments import ArgumentParser, number
 from utils.distributed import parse_devices

@@ -21,12 +21,11 @@ from data.augment import Augmentation, Cut, Sample, augment
 from data.config import MEAN_BGR
 from data.pictures import Pictures, RamPictures, can_fork
 from data.pixels import Patch, blend, draw_mask, recolour
+from data.sampler import EpochBatchSampler, Key
 from data.targets import FACE, IGNORED, Targets
 from data.widerface import Record
 from utils.errors import UserError
 from utils.memory import free_memory
-
-Key = tuple[int, int]  #: epoch and index of a sample
 
 #: Batches that a loader process draws ahead.
 PREFETCH = 2
@@ -36,72 +35,6 @@ SHARED_MEMORY = Path("/dev/shm")
 
 #: Bytes, just below glibc's limit for blocks that it keeps.
 LARGEST_KEPT = 32 * 2**20 - 2**16
-
-
-class Quota(NamedTuple):
-    """How many samples of an epoch come from one of several training sets that lie one after the other."""
-
-    first: int  #: index of its first picture
-    pictures: int
-    samples: int
-
-
-def quotas(sizes: list[int], shares: list[float], batch_size: int) -> list[Quota]:
-    """An epoch of as many samples as the sets have pictures, or of a batch, shared out in the ratio of `shares`."""
-    total = max(sum(sizes), batch_size)
-    samples = np.diff(np.rint(np.cumsum([0.0, *shares]) / sum(shares) * total).astype(int))
-    return [Quota(*numbers) for numbers in zip(np.cumsum([0, *sizes]).tolist(), sizes, samples.tolist())]
-
-
-class EpochBatchSampler(Sampler):
-    """Batches of (epoch, index) keys: each epoch its own permutation by seed, cut into global batches.
-
-    Of every global batch of batch_size pictures a process takes its own contiguous part, so that all processes together
-    see what one would. The last, incomplete batch is left out; a set smaller than one batch is repeated to fill one.
-    With quotas an epoch has the samples of each: every picture of the set as often as any other, or once less.
-    """
-
-    def __init__(
-        self,
-        pictures: int,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        quotas: list[Quota] | None = None,
-    ):
-        if batch_size % world_size:
-            raise UserError(f"a batch of {batch_size} cannot be shared equally by {world_size} processes")
-        self.pictures = pictures
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.quotas = quotas
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration goes through."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return max(1, self.pictures // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(max(self.pictures, self.batch_size))
-        if self.quotas:
-            order = np.concatenate([self._samples(quota, rng) for quota in self.quotas])[order]
-        share = self.batch_size // self.world_size
-        for batch in range(len(self)):
-            start = batch * self.batch_size + self.rank * share
-            yield [(self.epoch, int(index)) for index in order[start : start + share]]
-
-    def _samples(self, quota: Quota, rng: np.random.Generator) -> np.ndarray:
-        """Indices of a set's samples, int64; a picture's second one lies beyond all pictures and gets other draws."""
-        rounds = -(-quota.samples // quota.pictures)
-        indices = [turn * self.pictures + quota.first + rng.permutation(quota.pictures) for turn in range(rounds)]
-        return np.concatenate([np.empty(0, np.int64), *indices])[: quota.samples]
 
 
 class LoadedBatch(NamedTuple):

@@ -22,9 +22,9 @@ from utils.boxes import area, intersection
 KEEP_WEIGHT = 0.3
 IGNORE_WEIGHT = 0.1
 
-#: Covered share of a face from which CutMix drops it, and from which it is ignored.
-DROP_COVERED = 0.5
+#: Covered share of a face from which CutMix ignores it, and beyond which it drops it.
 IGNORE_COVERED = 0.25
+DROP_COVERED = 1 - IGNORE_VISIBLE
 
 #: Area of the pasted rectangle over that of the picture, and its longest side ratio: at 2 half the area just fits.
 CUT_AREA = (0.1, 0.5)
@@ -109,7 +109,7 @@ def _faces_at_home(targets: Targets, mix: MixPlan) -> Targets:
     covered = _share_inside(targets.boxes, rectangle)
     hidden = _points_inside(targets.landmarks, rectangle).any(dim=1)
     # Of a region anything that is left is still no background.
-    is_seen = torch.where(targets.role == FACE, covered < DROP_COVERED, covered < 1)
+    is_seen = torch.where(targets.role == FACE, covered <= DROP_COVERED, covered < 1)
     role = _lower(targets.role, covered < IGNORE_COVERED, is_seen)
     role = _lower(role, weight >= KEEP_WEIGHT, weight >= IGNORE_WEIGHT)
     return targets._replace(

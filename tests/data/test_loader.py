@@ -12,10 +12,11 @@ import torch
 from data import loader, pictures
 from data.augment import training_augmentations
 from data.config import CACHES, DEVICE, FILES, MEAN_BGR, RAM
-from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader, quotas
+from data.loader import TrainingDataset, TrainingLoader
 from data.picture_files import write_picture
 from data.pictures import open_pictures
 from data.pixels import blend
+from data.sampler import EpochBatchSampler
 from data.targets import FACE, IGNORED
 from data.widerface import Record
 from tests.helpers import CPU
@@ -170,22 +171,6 @@ def test_without_a_change_of_colours_they_stay(records):
     assert torch.equal(batch.images, dataset[order].images)
 
 
-@pytest.mark.parametrize("pictures, batch_size", [(64, 8), (67, 8), (8, 8)])
-def test_epoch_sees_every_picture_at_most_once(pictures, batch_size):
-    sampler = EpochBatchSampler(pictures, batch_size, seed=1)
-    sampler.set_epoch(3)
-    batches = list(sampler)
-    assert len(batches) == len(sampler) == pictures // batch_size
-    assert all(len(batch) == batch_size for batch in batches)
-    keys = [key for batch in batches for key in batch]
-    assert {epoch for epoch, _ in keys} == {3}
-    indices = [index for _, index in keys]
-    assert len(set(indices)) == len(indices) and set(indices) <= set(range(pictures))
-    assert list(sampler) == batches
-    sampler.set_epoch(4)
-    assert [[index for _, index in batch] for batch in sampler] != [[index for _, index in batch] for batch in batches]
-
-
 def test_set_smaller_than_a_batch_is_repeated_with_other_draws(records):
     dataset = make_dataset(records[4:8])
     sampler = EpochBatchSampler(len(dataset), 16, seed=1)
@@ -193,18 +178,6 @@ def test_set_smaller_than_a_batch_is_repeated_with_other_draws(records):
     assert len(sampler) == 1 and sorted(index for _, index in batch) == list(range(16))
     (batch,) = make_loader(dataset, 16)
     assert batch.images.unique(dim=0).shape[0] == 16
-
-
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_processes_share_what_one_would_see(world_size):
-    one = list(EpochBatchSampler(50, 8, seed=1))
-    parts = [list(EpochBatchSampler(50, 8, seed=1, rank=rank, world_size=world_size)) for rank in range(world_size)]
-    assert [sum(batches, []) for batches in zip(*parts)] == one
-
-
-def test_batch_must_be_divisible():
-    with pytest.raises(UserError, match="batch of 9 .* 2 processes"):
-        EpochBatchSampler(50, 9, seed=1, world_size=2)
 
 
 def test_targets_are_one_flat_list(records):
@@ -317,19 +290,3 @@ def test_the_memory_needed_is_said(records, capsys, monkeypatch):
     monkeypatch.setattr(pictures, "free_memory", lambda place: None)
     open_pictures([record.path for record in records], RAM, CPU)
     assert "--cache ram needs 0.0 GB for 10 pictures; how much is free" in capsys.readouterr().out
-
-
-def test_shares_of_training_sets():
-    """Of twelve samples nine come from two pictures, three from ten; a picture's second sample gets other draws."""
-    sampler = EpochBatchSampler(12, 4, seed=0, quotas=quotas([2, 10], [0.75, 0.25], 4))
-    first, again = ([index for batch in sampler for _, index in batch] for _ in range(2))
-    assert first == again and len(set(first)) == 12
-    pictures = np.array(first) % 12
-    assert sorted(np.bincount(pictures[pictures < 2]).tolist()) == [4, 5] and len(set(pictures[pictures >= 2])) == 3
-    sampler.set_epoch(1)
-    assert [index for batch in sampler for _, index in batch] != first
-    [batch] = EpochBatchSampler(12, 12, 0, quotas=quotas([2, 10], [0, 1], 12))
-    assert min(index % 12 for _, index in batch) == 2
-    [batch] = EpochBatchSampler(4, 8, 0, quotas=quotas([2, 2], [0.75, 0.25], 8))  # more than there are pictures
-    indices = np.array([index for _, index in batch])
-    assert len(set(indices)) == 8 and np.bincount(indices % 4).tolist() == [3, 3, 1, 1]

@@ -81,9 +81,10 @@ def test_mixup_roles_and_weights(weight, own, partner):
         (51, FACE, ABSENT),  # 22.5 % inside
         (50, IGNORED, IGNORED),  # 25 %
         (41, IGNORED, IGNORED),  # 47.5 %
-        (40, ABSENT, IGNORED),  # 50 %
-        (37, ABSENT, IGNORED),  # 57.5 %
-        (36, ABSENT, FACE),  # 60 %
+        (37, IGNORED, IGNORED),  # 57.5 %
+        (36, IGNORED, FACE),  # 60 %
+        (30, IGNORED, FACE),  # 75 %
+        (29, ABSENT, FACE),  # 77.5 %
         (20, ABSENT, FACE),
     ],
 )

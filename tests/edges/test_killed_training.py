@@ -127,7 +127,7 @@ def test_a_training_holds_its_folder(labels, tmp_path):
 def test_a_folder_that_cannot_be_made_is_told_before_the_first_epoch(labels, tmp_path, name):
     (tmp_path / "file").write_text("")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="cannot write") as error:
-        patch.setattr("train_v2.read_labels", None)
+        patch.setattr("training.sets.read_labels", None)
         train(tiny_flags(labels, tmp_path / name))
     assert "\n" not in str(error.value)
 
@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_first_epoch(labels, tmp
 def test_a_folder_in_the_place_of_a_file_is_told_before_the_first_epoch(labels, tmp_path, name):
     (tmp_path / "run" / name).mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=re.escape(name)):
-        patch.setattr("train_v2.read_labels", None)
+        patch.setattr("training.sets.read_labels", None)
         train(tiny_flags(labels, tmp_path / "run"))
 
 

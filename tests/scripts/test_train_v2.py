@@ -20,6 +20,7 @@ from training.checkpoint import CheckpointWriter
 from training.checks import check_files, remarks
 from training.flags import parse_args
 from training.log import read_log
+from training.sets import build_loader, read_training_sets
 from utils import distributed
 from utils.errors import UserError
 from utils.pth_files import read_checkpoint
@@ -112,9 +113,11 @@ def test_two_sets_are_shuffled_together_in_their_shares(tmp_path, capsys):
     upright, lying = write_striped_set(tmp_path / "a", 4, True), write_striped_set(tmp_path / "b", 12, False)
     options = parse_args(arguments=["--training_dataset", str(upright), str(lying), "--dataset_shares", "0.75", "0.25",
                                     "--image_size", "64", "--batch_size", "4", "--num_workers", "0"])
-    loader, sampler = train_v2.build_loader(*train_v2.read_training_sets(options.training_dataset), options, CPU)
+    loader, sampler = build_loader(*read_training_sets(options.training_dataset), options, CPU)
     said = capsys.readouterr().out
     assert f"{upright}: 4 pictures" in said and f"{lying}: 12 pictures" in said
+    assert f"{upright}: 12 samples an epoch, each picture 3 times" in said
+    assert f"{lying}: 4 samples an epoch, each picture 0.33 times" in said
     epochs = []
     for epoch in range(2):
         sampler.set_epoch(epoch)

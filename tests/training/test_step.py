@@ -11,8 +11,9 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from data.augment import training_augmentations
 from data.config import FILES
-from data.loader import EpochBatchSampler, TrainingDataset, TrainingLoader
+from data.loader import TrainingDataset, TrainingLoader
 from data.pictures import open_pictures
+from data.sampler import EpochBatchSampler
 from data.targets import IGNORED, Targets
 from data.widerface import read_labels
 from detection.shipped import SHIPPED
