@@ -24,6 +24,7 @@ DRAWS_CURVES = {"matplotlib"}
 SCRIPT_OF_ROOM = {"benchmark": "benchmarks"}
 
 MOST_LINES = 350
+MOST_LINES_OF_README = 120
 
 
 class Import(NamedTuple):
@@ -230,6 +231,10 @@ def is_there(path: str) -> bool:
     names = {file.name for file in python_files(ROOT)}
     is_made = any(fnmatch.fnmatch(path, pattern) for pattern in MADE)
     return is_made or path in names or (ROOT / path).exists() or (ROOT / f"{path}.py").is_file()
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MOST_LINES_OF_README
 
 
 def test_readme_draws_the_rooms_in_their_order():
