@@ -19,7 +19,7 @@ RESULTS = Path("results/v2")
 #: Flags of the recipe that a reader of the notebook should see, with train_v2.py's own defaults.
 SHOWN = (
     "epochs", "batch_size", "image_size", "lr", "warmup_epochs", "temperature", "alpha", "feature_weight",
-    "mixup_alpha", "cutmix_prob", "dropblock_prob", "dropblock_size", "eval_every", "save_every",
+    "mixup_alpha", "cutmix_prob", "dropblock_prob", "dropblock_size", "num_workers", "eval_every", "save_every",
 )
 RECIPE = {name: value for name, value in vars(parse_args(arguments=[])).items() if name in SHOWN}
 

@@ -70,6 +70,27 @@ def test_its_recipe_is_that_of_the_parser():
     assert {name: shown[name] for name in walkthrough.SHOWN} == walkthrough.RECIPE
 
 
+@pytest.mark.parametrize("mode", walkthrough.MODES)
+def test_a_value_that_a_reader_changes_reaches_the_training(cells, monkeypatch, tmp_path, mode):
+    """The changes that section 3 shows as comments, made: they are saved, and flags of the command of section 5."""
+    monkeypatch.chdir(tmp_path)
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    [saving] = [text for text in code if "save_settings(config)" in text]
+    [training] = [text for text in code if 'config["training"]))' in text]
+    commands = []
+    names = {"config": walkthrough.settings(mode), "save_settings": walkthrough.save_settings, "flags": flags,
+             "run": lambda *command: commands.append(command)}
+    exec(re.sub("^# (?=config)", "", saving, flags=re.MULTILINE), names)
+    exec(training, names)
+    [(script, *arguments)] = commands
+    options = parse_args(arguments=arguments)
+    changed = {"batch_size": 16, "num_workers": 8, "mixup_alpha": 0, "cutmix_prob": 0, "dropblock_prob": 0}
+    assert script == "train_v2.py" and {name: vars(options)[name] for name in changed} == changed
+    [saved] = tmp_path.rglob("notebook_config.json")
+    values = json.loads(saved.read_text())["training"]
+    assert {name: values[name] for name in changed} == changed and changed.keys() <= set(walkthrough.SHOWN)
+
+
 def test_its_demo_leaves_the_data_of_the_other_demo_alone():
     folder = Path(walkthrough.settings("demo")["data_folder"])
     assert folder != Path(demo.DATA) and not {folder, Path(demo.DATA)} & {*folder.parents, *Path(demo.DATA).parents}
