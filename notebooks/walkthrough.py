@@ -14,8 +14,6 @@ from training.flags import parse_args
 from utils.distributed import training_devices
 from utils.files import write_json
 
-RESULTS = Path("results/v2")
-
 #: Flags of the recipe that a reader of the notebook should see, with train_v2.py's own defaults.
 SHOWN = (
     "epochs", "batch_size", "image_size", "lr", "warmup_epochs", "temperature", "alpha", "feature_weight",
@@ -34,7 +32,8 @@ def settings(mode: str) -> dict:
     """All that the notebook's cells need, in plain types; ValueError for an unknown mode.
 
     `training` and `teacher_training` are flags of train_v2.py. The demo draws its own pictures, apart from those of
-    demo.py, and trains its own teacher; the other modes take WIDER FACE and the published one.
+    demo.py, trains its own teacher, and writes to folders of its own; the other modes take WIDER FACE and the published
+    teacher.
     """
     if mode not in MODES:
         raise ValueError(f'MODE is "{mode}": choose one of {", ".join(MODES)}')
@@ -60,14 +59,15 @@ def settings(mode: str) -> dict:
         "student": str(student / "FeatherFaceV2_final.pth"),
         "shipped": os.path.relpath(SHIPPED),
         "save_folder": str(student),
+        "results_folder": "results/notebook_demo" if mode == "demo" else "results/v2",
         "device": "0" if torch.cuda.is_available() else "cpu",
         "training": training | common | {"teacher_model": str(teacher), "save_folder": str(student)},
     }
 
 
 def save_settings(config: dict) -> Path:
-    """Write results/v2/notebook_config.json."""
-    path = RESULTS / "notebook_config.json"
+    """Write notebook_config.json into the folder of the results; returns its path."""
+    path = Path(config["results_folder"]) / "notebook_config.json"
     write_json(path, config)
     return path
 

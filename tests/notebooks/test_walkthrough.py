@@ -91,9 +91,29 @@ def test_a_value_that_a_reader_changes_reaches_the_training(cells, monkeypatch, 
     assert {name: values[name] for name in changed} == changed and changed.keys() <= set(walkthrough.SHOWN)
 
 
-def test_its_demo_leaves_the_data_of_the_other_demo_alone():
-    folder = Path(walkthrough.settings("demo")["data_folder"])
-    assert folder != Path(demo.DATA) and not {folder, Path(demo.DATA)} & {*folder.parents, *Path(demo.DATA).parents}
+def test_its_demo_leaves_the_files_of_all_others_alone(cells, monkeypatch, tmp_path):
+    """Every folder that a command of the demo writes to is its own: not that of another mode, of demo.py, or in one."""
+    monkeypatch.chdir(tmp_path)
+    config = walkthrough.settings("demo")
+    page = Path(config["results_folder"], "README.md")
+    page.parent.mkdir(parents=True)
+    page.touch()
+    commands = []
+    names = {"MODE": "demo", "Path": Path, "flags": flags, "run": lambda *command: commands.append(command)}
+    names |= {name: getattr(walkthrough, name) for name in ("settings", "clear_demo", "files_needed", "save_settings")}
+    names |= dict.fromkeys(("Image", "Markdown", "display", "side_by_side"), lambda *_, **__: "")
+    for cell in cells:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code" and ("settings(" in text or 'run("' in text):
+            exec(text, names)
+    writing = [command for command in commands if command[:2] != ("-m", "models")]
+    to = {"--output", "--output_folder", "--save_folder", "--save"}
+    assert len(writing) == 9 and all(to & set(command) for command in writing)
+    written = {Path(command[i + 1]) for command in writing for i, word in enumerate(command) if word in to | {"--json"}}
+    others = {Path(walkthrough.settings(mode)[name]) for mode in ("quick", "full")
+              for name in ("data_folder", "save_folder", "results_folder")} | {Path(demo.DATA), demo.RESULTS}
+    assert not [(path, other) for path in {*written, page.parent} for other in others
+                if path.is_relative_to(other) or other.is_relative_to(path)]
 
 
 def test_shipped_weights_stand_beside_the_trained_ones(cells, monkeypatch):
@@ -132,9 +152,10 @@ def test_what_is_missing_is_named_with_its_source(monkeypatch, tmp_path):
 
 def test_the_settings_are_saved(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    config = walkthrough.settings("quick")
-    assert json.loads(walkthrough.save_settings(config).read_text()) == config
-    assert (tmp_path / "results/v2/notebook_config.json").is_file()
+    for mode, folder in (("demo", "results/notebook_demo"), ("quick", "results/v2"), ("full", "results/v2")):
+        config = walkthrough.settings(mode)
+        assert json.loads(walkthrough.save_settings(config).read_text()) == config
+        assert json.loads((tmp_path / folder / "notebook_config.json").read_text()) == config
 
 
 def test_only_the_demo_clears_what_it_trained(monkeypatch, tmp_path):
