@@ -248,7 +248,8 @@ def test_paths_in_documents_exist(document):
     assert sorted({path for code in code_in(text) for path in repo_paths(code) if not is_there(path)}) == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("document", [*DOCUMENTS, *(ROOT / "notebooks").glob("*.ipynb")],
+                         ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_in_documents_lead_somewhere(document):
     """To a file, and to a heading in it."""
     lost = []
