@@ -14,9 +14,11 @@ from data.config import MEAN_BGR
 from deployment.onnx_graph import (
     add_suppression,
     check_graph,
+    check_suppression,
     export_graph,
     faces_of,
     halve_weights,
+    save_graph,
 )
 from detection.face_detector import Candidates, FaceDetector, load_detector
 from detection.onnx_detector import OnnxDetector
@@ -118,6 +120,17 @@ def test_suppression_in_the_graph_is_that_outside(package, settings):
     np.testing.assert_allclose(faces, np.array(rows, np.float32).reshape(-1, 16), rtol=0, atol=1e-3)
     assert (len(rows) == 0) == (settings.confidence_threshold > 0.9)
     assert settings.keep_top_k == 750 or len(rows) == 2 * settings.keep_top_k
+
+
+def test_more_candidates_than_top_k_pass_the_check(package, tmp_path, monkeypatch):
+    """The graph has no top_k, so that the check asks PyTorch for none either."""
+    plain, suppressed = package / "featherface_v2_deployment.onnx", tmp_path / "nms.onnx"
+    monkeypatch.setattr("deployment.onnx_graph.CHECKED_SIZES", ((1, 97, 130),))
+    settings = DetectionSettings(0.0, top_k=50, nms_threshold=0.7, keep_top_k=10**5)
+    save_graph(add_suppression(onnx.load(plain), settings), suppressed, {})
+    check_suppression(suppressed, plain, settings)
+    [faces] = session_of(suppressed).run(None, {"images": PICTURES})
+    assert len(faces) > 2 * settings.top_k
 
 
 @pytest.fixture
