@@ -71,7 +71,7 @@ def _input_and_outputs(package: Package) -> str:
         "",
         "| name | type and shape | |",
         "|---|---|---|",
-        f"| `images` | {kind} [batch, 3, height, width] | BGR, 0 to 255, any batch, height and width |",
+        f"| `images` | {kind} [batch, 3, height, width] | BGR, 0 to 255, any height and width, a batch of 1 or more |",
         "| `boxes` | float32 [batch, anchors, 4] | x1, y1, x2, y2 in pixels, may reach beyond the picture |",
         "| `scores` | float32 [batch, anchors] | probability of a face |",
         "| `landmarks` | float32 [batch, anchors, 5, 2] | x, y in pixels: left eye, right eye, nose, left and right "

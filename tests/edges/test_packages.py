@@ -78,6 +78,14 @@ def test_the_shipped_page_speaks_of_the_shipped_files():
         assert f"{fingerprint(path)}  {path.name}\n" in page and "_deployment" not in page
 
 
+def test_the_shipped_page_tells_inputs_and_outputs_as_a_new_one_does(package):
+    """Every row of their table."""
+    pages = [path.read_text(encoding="utf-8") for path in (SHIPPED.with_suffix(".md"), package / export.PAGE)]
+    shipped, new = (set(re.findall(r"^\| `\w+` \| (?:uint8|float32) .*$", page, re.MULTILINE)) for page in pages)
+    assert len(shipped) == 4 and shipped < new  # a package with suppression tells of its faces, too
+    assert "a batch of 1 or more" in "".join(shipped)
+
+
 @pytest.mark.parametrize("place", ["file", "file/x", "/proc/x/v2", "n" * 256])
 def test_a_package_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch, place):
     (tmp_path / "file").touch()
