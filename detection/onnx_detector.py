@@ -121,8 +121,8 @@ def open_session(path: str | Path, device: torch.device) -> InferenceSession:
     providers = ["CPUExecutionProvider"]
     if device.type == "cuda":
         if "CUDAExecutionProvider" not in get_available_providers():
-            raise UserError(f"the onnxruntime installed here cannot run {path} on a GPU: pass --gpu cpu, or install "
-                            "onnxruntime-gpu in its place")
+            raise UserError(f"the onnxruntime installed here cannot run {path} on a GPU: give the device cpu (--gpu "
+                            "cpu), or install onnxruntime-gpu in its place")
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
     data = path.read_bytes()
     check_whole(data, path)

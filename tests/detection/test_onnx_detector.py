@@ -48,5 +48,5 @@ def test_files_that_are_no_graphs_of_ours_are_told(tmp_path):
 
 def test_a_gpu_onnxruntime_cannot_use_is_told(monkeypatch, package):
     monkeypatch.setattr("detection.onnx_detector.get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(UserError, match="on a GPU: pass --gpu cpu"):
+    with pytest.raises(UserError, match=r"on a GPU: give the device cpu \(--gpu cpu\), or"):
         load_detector(package / "featherface_v2_deployment.onnx", torch.device("cuda", 0))
