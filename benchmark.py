@@ -47,8 +47,17 @@ from utils.locks import folder_lock
 #: Of the folder that a run writes to.
 LOCK = ".benchmark.lock"
 
-#: Flags that --evaluation_loop does not take.
+#: Flags that --evaluation_loop does not take, and those that say how the pictures of --dataset_folder are looked at.
 OF_DETECTORS = ("teacher_model", "compile", "protocol", "face_threshold", "table")
+OF_PICTURES = ("pictures", "protocol", "face_threshold", "num_workers")
+
+#: Flags of train_v2.py in whose place --train has its own.
+SETTLED = {
+    "num_workers": "give --workers, several are measured",
+    "cache": "give --caches, several are measured",
+    "save_folder": "nothing is trained, tables go to --output_folder",
+    "dataset_shares": "pictures are taken evenly from all sets",
+}
 
 # What measures is imported where it is used: --help and mistaken flags are answered at once.
 
@@ -85,10 +94,11 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
         parser.error("argument --teacher_model: give the checkpoint to compare with, or --evaluation_loop")
     if not options.evaluation_loop and options.gpu not in ("auto", "cpu"):
         parser.error("argument --gpu: detectors are compared on the CPU; only --evaluation_loop runs on a GPU")
-    given = [name for name in OF_DETECTORS if getattr(options, name) != parser.get_default(name)]
-    if options.evaluation_loop and given:
-        parser.error(f"argument --{given[0]}: not of --evaluation_loop, which times one checkpoint on pictures at "
-                     "their own size; leave it out")
+    if options.evaluation_loop:
+        parser.refuse(arguments, OF_DETECTORS, "not of --evaluation_loop, which times one checkpoint on pictures at "
+                                               "their own size; leave it out")
+    if options.dataset_folder is None:
+        parser.refuse(arguments, OF_PICTURES, "it goes with --dataset_folder, whose pictures it is for")
     if options.rounds is None:
         options.rounds = 3 if options.evaluation_loop else 20
     return options
@@ -113,6 +123,12 @@ def parse_training_args(arguments: list[str]) -> tuple[Namespace, Namespace]:
     add("--profile", type=Path, metavar="FILE.json", help="write a trace of some steps, for Perfetto")
     add("--output_folder", type=Path, default="./results/v2/")
     own, others = parser.parse_known_args(arguments)
+    for name, reason in SETTLED.items():
+        parser.refuse(others, (name,), f"not of --train: {reason}")
+    if own.drawn:
+        parser.refuse(others, ("training_dataset",), "--drawn measures on drawn pictures, give one of them")
+    if own.step_alone:
+        parser.refuse(arguments, ("workers", "caches"), "--step_alone measures no loader, leave it out")
     training = parse_training_flags(arguments=others)
     training.save_folder = own.output_folder  # nothing is trained: a run in the usual folder is in nobody's way
     return own, training

@@ -10,7 +10,7 @@
 Writes to --output_folder, v1 in place of v2 for a V1 checkpoint:
 
     featherface_v2_deployment.pth           averaged weights, configuration, preprocessing, AP where it is known
-    featherface_v2_deployment.onnx          BGR pictures of any number and size to boxes, scores, landmarks in pixels
+    featherface_v2_deployment.onnx          one or more BGR pictures of any size to boxes, scores, landmarks in pixels
     featherface_v2_deployment_nms.onnx      the same with suppression inside (--nms)
     featherface_v2_deployment_640x480.onnx  the same for one picture of 640 x 480 float32 pixels (--image_size 640 480)
     featherface_v2_deployment_half.onnx     the same with float16 weights, half the file (--half)
@@ -111,6 +111,10 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     add("--calibration_pictures", type=number(int, 1), default=100, help="of --int8: pictures that set the ranges")
     add("--table", type=Path, help=f"table.json of test_widerface.py, for the AP (default: {TABLE}, if there)")
     options = parser.parse_args(arguments)
+    if not options.nms:
+        parser.refuse(arguments, ("keep_top_k",), "it goes with --nms: the other graphs give all candidates")
+    if not options.int8:
+        parser.refuse(arguments, ("calibration_pictures",), "it goes with --int8, whose ranges these pictures set")
     if options.int8 and options.dataset_folder is None:
         parser.error("--int8 needs --dataset_folder, whose pictures set the ranges and tell the AP before and after")
     if options.dataset_folder is not None and not (options.half or options.int8):
@@ -131,11 +135,15 @@ def main() -> None:
     check_output_folder(options.output_folder)
     with folder_lock(options.output_folder, LOCK):  # two runs would mix their files under one page
         package = write_package(network, precision, pictures, options)
-    for file in package.files.values():
-        milliseconds = "" if file.milliseconds is None else f", {file.milliseconds:.1f} ms at {file.timed_at}"
-        print(f"{options.output_folder / file.name}: {file.size / 1000:,.0f} kB{milliseconds}")
-    print(f"{options.output_folder / PAGE}: how to use them; differences from PyTorch at most "
-          f"{package.differences[0]:.1g} px and {package.differences[1]:.1g} in score")
+    differences = {"graph": package.differences, "half": package.half_differences}
+    for kind, file in package.files.items():
+        told = [f"{file.size / 1000:,.0f} kB"]
+        if file.milliseconds is not None:
+            told.append(f"{file.milliseconds:.1f} ms at {file.timed_at}")
+        if kind in differences:
+            told.append("at most {:.1g} px and {:.1g} in score from PyTorch".format(*differences[kind]))
+        print(f"{options.output_folder / file.name}: {', '.join(told)}")
+    print(f"{options.output_folder / PAGE}: how to use them")
     written = {file.name for file in package.files.values()}
     for path in sorted(options.output_folder.glob(f"featherface_{package.model}_deployment*")):
         if path.name not in written:

@@ -78,6 +78,18 @@ class ArgumentParser(argparse.ArgumentParser):
             return ""
         return f": give {meant[0]} without a flag" if meant[0] in places else f": did you mean --{meant[0]}?"
 
+    def refuse(self, arguments: Sequence[str] | None, names: Sequence[str], reason: str) -> None:
+        """An error for the first of the flags `names` that stands in `arguments` (default: the command line).
+
+        For flags that would change nothing there; reason: why, and what to do. Their values do not matter: a default
+        that is typed is meant, too.
+        """
+        args = sys.argv[1:] if arguments is None else arguments
+        given = {text.split("=")[0].replace("-", "_") for text in args}
+        for name in names:
+            if f"__{name}" in given:
+                self.error(f"argument --{name}: {reason}")
+
     def error(self, message: str):
         self.exit(2, f"error: {as_line(message)} (see {self.prog} --help)\n")
 

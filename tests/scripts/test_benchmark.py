@@ -27,6 +27,10 @@ def checkpoints(tmp_path_factory):
             for seed, role in enumerate((TEACHER, STUDENT))}
 
 
+#: Of a comparison of detectors.
+DETECTORS = ("--teacher_model", "v1.pth", "--trained_model", "v2.pth")
+
+
 def run(*arguments):
     call(benchmark.main, *arguments, "--num_workers", "0", "--rounds", "2")
 
@@ -93,6 +97,35 @@ def test_flags_that_the_loop_does_not_take_are_told(capsys, flag):
     code = exit_code(benchmark.main, "--evaluation_loop", "--trained_model", "v2.pth", "--dataset_folder", "val", *flag)
     told = capsys.readouterr().err
     assert code == 2 and f"argument {flag[0]}: not of --evaluation_loop" in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(("arguments", "told"), [
+    ([*DETECTORS, "--pictures", "3"], "argument --pictures: it goes with --dataset_folder"),
+    ([*DETECTORS, "--protocol", "original"], "argument --protocol: it goes with --dataset_folder"),
+    ([*DETECTORS, "--face-threshold=0.4"], "argument --face_threshold: it goes with --dataset_folder"),
+    ([*DETECTORS, "--num_workers", "0"], "argument --num_workers: it goes with --dataset_folder"),
+    (["--train", "--drawn", "--training_dataset", "label.txt"], "argument --training_dataset: --drawn measures"),
+    (["--train", "--step_alone", "--workers", "0"], "argument --workers: --step_alone measures no loader"),
+    (["--train", "--step_alone", "--caches", "ram"], "argument --caches: --step_alone measures no loader"),
+    (["--train", "--save_folder", "out"], "argument --save_folder: not of --train"),
+    (["--train", "--num-workers", "4"], "argument --num_workers: not of --train: give --workers"),
+    (["--train", "--cache", "ram"], "argument --cache: not of --train: give --caches"),
+    (["--train", "--dataset_shares", "1"], "argument --dataset_shares: not of --train"),
+])
+def test_flags_that_would_change_nothing_are_told(capsys, monkeypatch, tmp_path, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(benchmark.main, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {told}") and error.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [
+    [*DETECTORS, "--dataset_folder", "val", "--pictures", "3", "--protocol", "vga", "--num_workers", "0"],
+    ["--evaluation_loop", "--trained_model", "v2.pth", "--dataset_folder", "val", "--pictures", "3", "--num_workers",
+     "0"],
+])
+def test_flags_that_are_of_use_are_taken(arguments):
+    assert benchmark.parse_args(arguments).pictures == 3
 
 
 def test_a_teacher_is_asked_for(capsys, checkpoints):

@@ -1,6 +1,7 @@
 """export.py: no file where something differs, the cost of 8 bits, mistakes."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -66,16 +67,32 @@ def test_the_test_script_takes_a_graph(tmp_path, package, validation_set):
     assert (row["model"], row["parameters"]) == ("featherface_v2_deployment", 254112)
 
 
+def test_differences_stand_beside_the_graph_that_they_are_of(monkeypatch, capsys, tmp_path, student_checkpoint):
+    """Nothing is said of the graph with suppression, which is compared with the plain one."""
+    monkeypatch.setattr(export, "write_graph", lambda path, *_: path.write_bytes(b"graph") and (1e-4, 2e-7))
+    monkeypatch.setattr(export, "write_suppressed", lambda path, *_: path.write_bytes(b"graph"))
+    monkeypatch.setattr(export, "write_half", lambda path, *_: path.write_bytes(b"graph") and (0.88, 3e-3))
+    monkeypatch.setattr(export, "time_graphs", lambda graphs: dict.fromkeys(graphs, (9.5, "640 x 640")))
+    call(export.main, "--trained_model", student_checkpoint, "--output_folder", tmp_path, "--nms", "--half")
+    told = dict(re.findall(r"featherface_v2_deployment(\S+): .* at 640 x 640(.*)$", capsys.readouterr().out, re.M))
+    assert told == {
+        ".onnx": ", at most 0.0001 px and 2e-07 in score from PyTorch", "_nms.onnx": "",
+        "_half.onnx": ", at most 0.9 px and 0.003 in score from PyTorch",
+    }
+
+
 @pytest.mark.parametrize(("wrong", "words"), [
     (["--trained_model", "nowhere.pth"], "nowhere.pth"),
     (["--trained_model", __file__], "no readable checkpoint"),
     (["--int8"], "--int8 needs --dataset_folder"),
     (["--dataset_folder", "."], "goes with --half or --int8"),
+    (["--keep_top_k", "750"], "argument --keep_top_k: it goes with --nms"),
+    (["--half", "--calibration-pictures=9"], "argument --calibration_pictures: it goes with --int8"),
     (["--image_size", "640"], "2 arguments"),
     (["--image_size", "640", "63"], "out of range"),
     (["--image_size", "640x480"], "2 arguments"),
     (["--int8", "--dataset_folder", "nowhere"], "nowhere"),
-    (["--calibration_pictures", "0"], "1 or more"),
+    (["--int8", "--calibration_pictures", "0"], "1 or more"),
     (["--confidence_threshold", "2"], "0 to 1"),
     (["--table", "nowhere.json"], "nowhere.json is no table.json"),
 ])

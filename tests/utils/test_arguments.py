@@ -62,6 +62,18 @@ def test_a_mistake_is_one_line_whatever_is_in_it(capsys):
     assert capsys.readouterr().err == "error: a\\nb (see x.py --help)\n"
 
 
+@pytest.mark.parametrize(("arguments", "name"), [
+    (["--nms_threshold", "0.4"], "nms_threshold"), (["--nms-threshold=0.4"], "nms_threshold"),
+    (["--save", "-", "--json=x"], "json"),
+])
+def test_a_flag_that_would_change_nothing_is_refused_whatever_its_value(capsys, arguments, name):
+    parser().refuse(["a.jpg", "--save", "json", "--cpu"], ("nms_threshold", "json"), "unused")
+    with pytest.raises(SystemExit) as stop:
+        parser().refuse(arguments, ("nms_threshold", "json"), "it goes with --x")
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and told == f"error: argument --{name}: it goes with --x (see x.py --help)\n"
+
+
 def test_help_shows_every_default_and_lists_as_they_are_typed(capsys):
     made = ArgumentParser(prog="x.py")
     made.add_argument("--rounds", type=number(int, 1), default=7)
