@@ -31,7 +31,6 @@ if __name__ == "__main__":
     stop_quietly()
 
 import statistics
-import time
 from argparse import Namespace
 from contextlib import ExitStack
 from functools import partial
@@ -69,6 +68,7 @@ from utils.errors import UserError, run_script
 from utils.files import atomic_path, check_folder_is_writable, fingerprint
 from utils.locks import folder_lock
 from utils.tables import Row, print_table
+from utils.turns import take_turns
 from widerface_evaluate.average_precision import evaluate
 
 CPU = torch.device("cpu")
@@ -312,13 +312,8 @@ def time_graphs(graphs: dict[str, Path]) -> dict[str, tuple[float, str]]:
         images = torch.randint(0, 256, (1, 3, height, width), generator=generator, dtype=torch.uint8)
         runs[name] = partial(run_session, session, images.to(PIXEL_TYPES[pixels.type]))
         sizes[name] = f"{width} x {height}"
-    times: dict[str, list[float]] = {name: [] for name in graphs}
-    for _ in range(WARM_UP_RUNS + TIMED_RUNS):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(1000 * (time.perf_counter() - start))
-    return {name: (statistics.median(own[WARM_UP_RUNS:]), sizes[name]) for name, own in times.items()}
+    times = take_turns(runs, TIMED_RUNS, WARM_UP_RUNS)
+    return {name: (statistics.median(own), sizes[name]) for name, own in times.items()}
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ from benchmarks.engine_files import write_files
 from benchmarks.engines import COMPILED, PUBLISHED, load_engine, peak_memory
 from benchmarks.figures import plot_comparison
 from benchmarks.rows import for_the_eye, in_turn, measured, quartiles, report, times_as_fast
-from benchmarks.timing import random_pictures, ratio, spread, take_turns
+from benchmarks.timing import random_pictures, ratio, spread
 from deployment.weights_file import known_precision
 from detection.face_detector import Candidates
 from models import load_model
 from models.ledger import measure, total
 from utils.errors import UserError
 from utils.tables import Row
+from utils.turns import take_turns
 
 TEACHER, STUDENT = "teacher", "student"
 

@@ -18,7 +18,7 @@ from benchmarks.consistency import find_pictures, match
 from benchmarks.engine_files import write_files
 from benchmarks.engines import ONNX_FLOAT, PYTORCH, load_engine
 from benchmarks.rows import for_the_eye, in_turn, measured, report, times_as_fast
-from benchmarks.timing import spread, take_turns
+from benchmarks.timing import spread
 from detection.face_detector import Candidates, FaceDetector
 from detection.inference import detect_files
 from detection.suppression import Detections, DetectionSettings
@@ -26,6 +26,7 @@ from detection.text_files import DetectionFolder
 from models import load_model
 from utils.distributed import parse_devices
 from utils.tables import Row
+from utils.turns import take_turns
 
 #: Two detections are the same within these: rounding of float32 in another order of steps.
 SAME_PIXELS = 0.05

@@ -17,11 +17,12 @@ from onnxruntime import InferenceSession, SessionOptions
 from torch import Tensor
 
 from benchmarks.rows import for_the_eye, in_turn, measured, times_as_fast
-from benchmarks.timing import random_pictures, spread, take_turns
+from benchmarks.timing import random_pictures, spread
 from detection.onnx_detector import open_session, run_session
 from utils.arguments import ArgumentParser, number
 from utils.errors import run_script
 from utils.tables import Row, print_table
+from utils.turns import take_turns
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.rows import for_the_eye, in_turn, times_as_fast
-from benchmarks.timing import spread, synchronize, take_turns
+from benchmarks.timing import spread, synchronize
 from detection.fold import fold_norms
 from layers.dropblock import DropBlock
 from models import build_model
@@ -23,6 +23,7 @@ from utils.arguments import ArgumentParser, number
 from utils.distributed import choose_device
 from utils.errors import run_script
 from utils.tables import Row, print_table
+from utils.turns import take_turns
 
 FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import train_v2
 from benchmarks.rows import for_the_eye, in_turn, machine, pictures_per_second, show, write_tables
-from benchmarks.timing import synchronize, take_turns
+from benchmarks.timing import synchronize
 from benchmarks.training_loader import choose_records, compare_loaders, loader_note, loader_table
 from benchmarks.training_step import (
     build_steps,
@@ -30,6 +30,7 @@ from training.step import TrainingStep
 from utils import distributed
 from utils.files import atomic_path, check_folder_is_writable
 from utils.tables import Row
+from utils.turns import take_turns
 
 #: Steps in the trace of --profile.
 PROFILED_STEPS = 3

@@ -25,7 +25,7 @@ import torch
 from benchmarks.baselines import USUAL
 from benchmarks.baselines.usual_loader import build_usual_loader
 from benchmarks.rows import for_the_eye, pictures_per_second, report, times_as_fast
-from benchmarks.timing import synchronize, take_turns
+from benchmarks.timing import synchronize
 from data.augment import training_augmentations
 from data.config import CACHES, DEVICE, FILES, RAM
 from data.drawn.demo_set import write_demo_set
@@ -39,6 +39,7 @@ from utils.distributed import parse_devices
 from utils.errors import UserError, run_script
 from utils.files import check_folder_is_writable
 from utils.tables import Row
+from utils.turns import take_turns
 
 DECODING, OURS, READY = "decoding alone", "ours", "ours, ready"
 

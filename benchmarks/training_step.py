@@ -18,13 +18,14 @@ from benchmarks.baselines import PLAIN
 from benchmarks.baselines.plain_step import build_plain_step
 from benchmarks.engines import resident_bytes
 from benchmarks.rows import for_the_eye, pictures_per_second, times_as_fast
-from benchmarks.timing import spread, synchronize, take_turns
+from benchmarks.timing import spread, synchronize
 from data.loader import Batch
 from training.ema import WeightAverage
 from training.optimizer import build_optimizer
 from training.step import PHASES, TrainingStep
 from training.trainee import Trainee
 from utils.tables import Row
+from utils.turns import take_turns
 
 #: Ends the name of a step that is replayed.
 GRAPHS = ", graphs"

@@ -81,6 +81,20 @@ def test_differences_stand_beside_the_graph_that_they_are_of(monkeypatch, capsys
     }
 
 
+def test_times_are_medians_at_the_size_that_a_graph_takes(monkeypatch, package):
+    [fixed] = package.glob("*_*x*.onnx")
+    size = fixed.stem.split("_")[-1].replace("x", " x ")
+
+    def turns(runs, rounds, warmup):
+        for run in runs.values():
+            run()
+        return dict(zip(runs, ([4.0, 100.0, 5.0], [3.0, 1.0, 2.0])))
+
+    monkeypatch.setattr(export, "take_turns", turns)
+    times = export.time_graphs({"graph": package / "featherface_v2_deployment.onnx", "fixed": fixed})
+    assert times == {"graph": (5, "640 x 640"), "fixed": (2, size)}
+
+
 @pytest.mark.parametrize(("wrong", "words"), [
     (["--trained_model", "nowhere.pth"], "nowhere.pth"),
     (["--trained_model", __file__], "no readable checkpoint"),
