@@ -28,12 +28,15 @@ CPU = torch.device("cpu")
 
 
 def latency(paths: list[Path], images: Tensor, rounds: int) -> list[Row]:
-    """Milliseconds of each graph, and how many times as fast as the first it is, round by round."""
-    sessions = {str(path): open_session(path, CPU) for path in paths}
+    """Milliseconds of each graph, and how many times as fast as the first it is, round by round.
+
+    Names have a number before them: the same file may be given twice, which tells what chance alone makes.
+    """
+    sessions = {f"{place} {path}": open_session(path, CPU) for place, path in enumerate(paths, start=1)}
     times = take_turns({name: partial(run_session, one, images) for name, one in sessions.items()}, rounds, warmup=3)
     return [{
         "graph": name, **measured("ms", spread(own), "ms "), "fastest ms": min(own),
-        **times_as_fast(times[str(paths[0])], own),
+        **times_as_fast(next(iter(times.values())), own),
     } for name, own in times.items()]
 
 
@@ -78,8 +81,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows = latency(options.graphs, images, options.rounds)
     print_table(for_the_eye(rows, "graph", "ms", "fastest ms", "ms quartiles", "times as fast", "ratio quartiles"))
     print(f"{in_turn(options.rounds)}, {options.batch} pictures of {options.width}x{options.height}")
-    for path in options.graphs:
-        print(f"\n{path}")
+    for row, path in zip(rows, options.graphs):
+        print(f"\n{row['graph']}")
         print_table(profile(path, images, options.rounds))
 
 
