@@ -1,10 +1,12 @@
 """Two detectors side by side."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from benchmarks import comparison, engines
-from benchmarks.comparison import STUDENT, TEACHER, speed_table
+from benchmarks.comparison import STUDENT, TEACHER, Contender, Setting, compare_speed, speed_table
 from tests.helpers import speed_row
 
 
@@ -23,6 +25,20 @@ def test_teacher_and_student_stand_side_by_side_in_one_engine(best):
     assert table[1]["ratio quartiles"] == f"{best:.2f}-{best:.2f}"
     assert table[2]["times as fast"] != table[2]["times as fast"] and table[2]["ratio quartiles"] == "-"
     assert table[2]["against published"] == 3.0
+
+
+def test_half_the_time_is_twice_as_fast(monkeypatch):
+    """As published the teacher takes 40 ms; in PyTorch it takes 10, the student 5; the student compiled takes 2."""
+    milliseconds = {(TEACHER, engines.PUBLISHED): 40.0, (TEACHER, engines.PYTORCH): 10.0,
+                    (STUDENT, engines.PYTORCH): 5.0, (STUDENT, engines.COMPILED): 2.0}
+    monkeypatch.setattr(comparison, "take_turns", lambda runs, rounds, warmup: dict(
+        zip(runs, ([passed] * rounds for passed in milliseconds.values()), strict=True)))
+    contenders = [Contender(role, "v2", Path(), engine, Path(), id) for role, engine in milliseconds]
+    setting = Setting(2, 4, 4)
+    rows = compare_speed(contenders, [setting], rounds=3)
+    told = [(row["ms"], row["pictures/s"], row["ratio"], row["ratio to published"]) for row in rows.values()]
+    assert told[:3] == [(40, 50, 1, 1), (10, 200, 1, 4), (5, 400, 2, 8)]
+    assert told[3][2] != told[3][2] and told[3][3] == 20  # no teacher in that engine
 
 
 def test_where_torch_compile_fails_it_is_left_out_with_a_line(monkeypatch, capsys, student_checkpoint):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import training_step
 from benchmarks.training_step import OperatorCounter, build_steps, compare_steps, fallen_back, step_builders
 from data.loader import Batch
 from tests.helpers import CPU, make_targets
@@ -93,6 +94,21 @@ def test_a_step_that_falls_back_has_no_row(some_batch, flags, fresh_compiler, mo
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
     assert [line.split(", torch")[0].split(", CUDA")[0].removeprefix("left out: ") for line in told] == [
         "bfloat16, compiled", "bfloat16, compiled, again", "bfloat16, graphs", "bfloat16, compiled, graphs"]
+
+
+def test_half_the_time_is_twice_as_fast(monkeypatch, some_batch):
+    """The plain step takes 80 ms for two pictures, the other 40."""
+    class Step:
+        is_compiled, model = True, nn.Identity()
+
+    for name in ("phase_times", "count_operators"):
+        monkeypatch.setattr(training_step, name, lambda *_: {})
+    monkeypatch.setattr(training_step, "take_turns", lambda runs, rounds: dict(
+        zip(runs, ([80.0] * 3, [40.0] * 3), strict=True)))
+    names = ["plain", "float32"]
+    rows = compare_steps({name: Step() for name in names}, dict.fromkeys(names, 1.0), some_batch, 3, CPU)
+    assert [(row["step"], row["pictures/s"], row["times as fast"]) for row in rows] == [
+        ("plain", 25, 1), ("float32", 50, 2)]
 
 
 def test_the_peak_memory_on_a_gpu_is_what_a_step_adds(some_batch, monkeypatch):
