@@ -109,7 +109,7 @@ def parse_training_args(arguments: list[str]) -> tuple[Namespace, Namespace]:
     parser = ArgumentParser(
         prog="benchmark.py --train",
         description="Measure training: the loader alone, the step alone with its phases, both together.",
-        epilog="All other flags are those of train_v2.py: --training_dataset, --batch_size, --image_size, --gpu, ...",
+        epilog="Most other flags are those of train_v2.py: --training_dataset, --batch_size, --image_size, --gpu, ...",
     )
     add = parser.add_argument
     add("--rounds", type=number(int, 1), default=7, help="of everything that is measured")
