@@ -96,7 +96,7 @@ def match_detections(
 def normalise(scores: np.ndarray, detections: list[np.ndarray]) -> np.ndarray:
     """Stretch scores to 0..1 by the range of all detections, also those in pictures without faces."""
     everything = np.concatenate([rows[:, 4] for rows in detections])
-    lowest, highest = everything.min(initial=1.0), everything.max(initial=0.0)
+    lowest, highest = everything.min(initial=math.inf), everything.max(initial=0.0)
     return (scores - lowest) / (highest - lowest) if highest > lowest else np.ones_like(scores)
 
 

@@ -10,8 +10,8 @@ holds EVENT/NAME.txt for every picture: the name, the number of detections, then
 first; (x, y) is the upper left corner, in pixels of the original picture.
 
 Conventions that are easily got wrong:
-- Scores are stretched to 0..1 over the whole set, pictures without faces included, from the lower of 1 and the lowest
-  score to the higher of 0 and the highest. On that scale the curve has 1,000 points: thresholds 0.999, 0.998, ... 0.
+- Scores are stretched to 0..1 over the whole set, pictures without faces included, from the lowest to the highest, or
+  to 0 where none is above. On that scale the curve has 1,000 points: thresholds 0.999, 0.998, ... 0.
 - IoU >= 0.5 is a match, and a box of width w covers w + 1 pixels.
 - A detection is compared with the one face it overlaps most (the first of equals). If an earlier detection has that
   face, it is a false alarm; it gets no second choice.

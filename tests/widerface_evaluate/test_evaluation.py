@@ -145,10 +145,23 @@ def test_file_order_stands_where_scores_do_not_fall(tmp_path):
 
 def test_scores_are_stretched_over_the_whole_set(tmp_path):
     ground_truth = write_ground_truth(tmp_path, {ONE: [FACE], TWO: []})
-    # From 1, as no score is lower, to 5, the score in the picture without faces: 3 becomes 0.5, 2 becomes 0.25.
-    predictions = arrays({ONE: [[*FACE, 3], [*FAR, 2]], TWO: [[*FAR, 5]]})
+    # From 50 to 54, the score in the picture without faces: 52 becomes 0.5, 51 becomes 0.25.
+    predictions = arrays({ONE: [[*FACE, 52], [*FAR, 51], [*FAR, 50]], TWO: [[*FAR, 54]]})
     thresholds = THRESHOLDS[match_detections(predictions, ground_truth).threshold]
-    assert thresholds[:2].tolist() == [0.5, 0.25]
+    assert thresholds.tolist() == [0.5, 0.25, 0, 0.999]
+    # None is above 0: from -4 to 0.
+    predictions = arrays({ONE: [[*FACE, -1], [*FAR, -2], [*FAR, -4]], TWO: []})
+    thresholds = THRESHOLDS[match_detections(predictions, ground_truth).threshold]
+    assert thresholds.tolist() == [0.75, 0.5, 0]
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1, 0), (100, 0), (5, 50), (0.5, 1000), (20, -10)])
+def test_the_scale_of_scores_is_of_no_weight(tmp_path, factor, offset):
+    """Percent, logits or 1000 to 1000.5: stretched alike, in files of their own."""
+    predictions, ground_truth = random_set(tmp_path)
+    steps = {key: np.column_stack([rows[:, :4], np.round(rows[:, 4] * 64) / 64]) for key, rows in predictions.items()}
+    moved = {key: rows * (1, 1, 1, 1, factor) + (0, 0, 0, 0, offset) for key, rows in steps.items()}
+    assert evaluate(moved, ground_truth) == pytest.approx(evaluate(steps, ground_truth), abs=1e-12)
 
 
 def test_one_score_for_all_is_one_point(tmp_path):
@@ -193,7 +206,7 @@ def slow_counts(rows, faces, kept, threshold):
 
 def slow_ap(predictions, pictures, kept):
     scores = [row[4] for rows in predictions.values() for row in rows]
-    low, high = min(1, *scores), max(0, *scores)
+    low, high = min(scores), max(0, *scores)
     scaled = {key: [[*row[:4], (row[4] - low) / (high - low)] for row in rows] for key, rows in predictions.items()}
     face_count = sum(map(len, kept.values()))
     points = []
