@@ -16,7 +16,7 @@ Conventions that are easily got wrong:
 - A detection is compared with the one face it overlaps most (the first of equals). If an earlier detection has that
   face, it is a false alarm; it gets no second choice.
 - The order of the file decides, in ties and otherwise. A threshold admits every line up to the last that reaches it.
-  (The MATLAB toolbox sorts by score first; on sorted files both agree.)
+  The same lines sorted can have another AP: sort before you compare with an evaluator that does.
 - Easy is part of medium, medium of hard. Faces outside the subset are ignored, not removed: a detection whose best
   face is ignored is neither hit nor false alarm. All other false alarms count in every subset, whatever their size.
 - The official files give a picture without faces one box, 0 0 0 0, in no subset: its false alarms count, as do those
