@@ -194,6 +194,7 @@ def protocol_columns(
         "parameters": detector.parameter_count,
         "dataset": "/".join(pictures.folder.resolve().parts[-2:]),
         "pictures": pictures.extent,
+        **({"subsets": pictures.subsets} if pictures.truth else {}),
         "protocol": protocol,
         "scale": PROTOCOLS[protocol].description,
         "threshold": f"> {settings.confidence_threshold}",

@@ -30,6 +30,13 @@ def is_outdated(folder: Path, labels: Path) -> bool:
     return labels.is_file() and made_from.is_file() and made_from.read_bytes() != content_of(labels).encode()
 
 
+def heights_of(folder: Path) -> dict[str, str]:
+    """SUBSET_HEIGHTS of a ground truth made from a label.txt; empty for others, whose subsets are their own."""
+    made_from = folder / MADE_FROM
+    words = made_from.read_text(encoding="utf-8", errors="replace").split() if made_from.is_file() else []
+    return dict(zip(SUBSET_HEIGHTS, words))
+
+
 def content_of(labels: Path) -> str:
     """Another text where ground truth made from label.txt, and ignore.txt beside it, would be another."""
     files = [path for path in (labels, labels.with_name("ignore.txt")) if path.is_file()]

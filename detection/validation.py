@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.ground_truth import SUBSET_HEIGHTS, is_outdated, write_ground_truth_from
+from data.ground_truth import heights_of, is_outdated, write_ground_truth_from
 from data.label_checks import check_label_sets
 from data.widerface import list_pictures, missing_pictures, picture_list, read_labels
 from detection.face_detector import Candidates, FaceDetector
@@ -32,7 +32,13 @@ class ValidationSet:
     names: list[str]  #: EVENT/NAME.jpg
     truth: GroundTruth | None  #: of these pictures alone
     extent: str  #: what an AP stands on: "513 of 3,226 pictures, 8 events"
-    remarks: list[str] = field(default_factory=list)  #: what was left out, a line each
+    remarks: list[str] = field(default_factory=list)  #: what was left out, and what the truth was made of, a line each
+    heights: dict[str, str] = field(default_factory=dict)  #: as heights_of, of the truth
+
+    @property
+    def subsets(self) -> str:
+        """What easy, medium and hard are, as a table tells it."""
+        return f"by height: {', '.join(self.heights.values())} px" if self.heights else "of the ground truth"
 
     @property
     def paths(self) -> list[Path]:
@@ -60,7 +66,8 @@ def open_validation_set(folder: str | Path, needs_truth: bool = True) -> Validat
         names = [name for name in names if name not in absent]
 
     leave_out(missing_pictures(names, folder / "images"), f"in {folder / 'images'}")
-    truth, total = find_truth(folder, needs_truth, remarks), len(names)
+    truth, heights = find_truth(folder, needs_truth, remarks)
+    total = len(names)
     if truth:
         total = len(truth.pictures)
         known = set(truth.pictures)
@@ -68,37 +75,46 @@ def open_validation_set(folder: str | Path, needs_truth: bool = True) -> Validat
         listed = {_key(name) for name in names}
         truth = truth.part(np.array([picture in listed for picture in truth.pictures]))
     told = extent(truth, total) if truth else f"{len(names):,} pictures"
-    return ValidationSet(folder, names, truth, told, remarks)
+    return ValidationSet(folder, names, truth, told, remarks, heights)
 
 
-def find_truth(folder: Path, is_needed: bool, remarks: list[str]) -> GroundTruth | None:
-    """The ground truth of a validation folder. None where there is none, unless it is needed: then UserError.
+def find_truth(folder: Path, is_needed: bool, remarks: list[str]) -> tuple[GroundTruth | None, dict[str, str]]:
+    """The ground truth of a validation folder, and heights_of it; None where there is none, UserError if it is needed.
 
     Where ground_truth/ is missing it is made from label.txt, by the heights of the faces, and again where the labels
-    have changed since. It appears whole; where it cannot be written it serves this process alone.
+    have changed since. It appears whole; where it cannot be written it serves this process alone. Every time a remark
+    tells the heights: they are no subsets of WIDER FACE.
     """
     target, labels = folder / "ground_truth", folder / "label.txt"
+
+    def read(place: Path) -> tuple[GroundTruth, dict[str, str]]:
+        return read_ground_truth(place), heights_of(place)
+
     is_old = is_outdated(target, labels)
     if not is_old and (os.path.lexists(target) or not labels.is_file()):
-        return read_ground_truth(target) if is_needed or target.is_dir() else None
-    records, report = read_labels(labels)
-    if not report.faces and not is_needed:
-        return None
-    check_label_sets({labels: report})
-    remarks += [f"{labels}: {line.strip()}" for line in str(report).splitlines()[1:]]
-    heights = ", ".join(f"{subset} from {height}" for subset, height in SUBSET_HEIGHTS.items())
-    try:
-        with atomic_folder(target) as made:
-            write_ground_truth_from(labels, made, records)
-            truth = read_ground_truth(made)
-        remarks.append(f"{target} was made {'again ' * is_old}from {labels} ({heights} pixels of height on)")
-    except UnwritableError as error:
-        with TemporaryDirectory() as made:
-            write_ground_truth_from(labels, Path(made), records)
-            truth = read_ground_truth(made)
-        remarks.append(f"{target} cannot be written ({os.strerror(error.errno or 0)}): made for this run alone from "
-                       f"{labels} ({heights} pixels of height on)")
-    return truth
+        if not is_needed and not target.is_dir():
+            return None, {}
+        (truth, heights), how = read(target), "was made"
+    else:
+        records, report = read_labels(labels)
+        if not report.faces and not is_needed:
+            return None, {}
+        check_label_sets({labels: report})
+        remarks += [f"{labels}: {line.strip()}" for line in str(report).splitlines()[1:]]
+        try:
+            with atomic_folder(target) as made:
+                write_ground_truth_from(labels, made, records)
+                truth, heights = read(made)
+            how = "was made again" if is_old else "was made"
+        except UnwritableError as error:
+            with TemporaryDirectory() as made:
+                write_ground_truth_from(labels, Path(made), records)
+                truth, heights = read(Path(made))
+            how = f"cannot be written ({os.strerror(error.errno or 0)}): made for this run alone"
+    if heights:
+        limits = ", ".join(f"{subset} from {height}" for subset, height in heights.items())
+        remarks.append(f"{target} {how} from {labels} ({limits} pixels of height on)")
+    return truth, heights
 
 
 def _key(name: str) -> tuple[str, str]:

@@ -79,17 +79,19 @@ def test_ground_truth_is_made_from_labels(labelled_folder, validation_set):
         assert (first.truth.subsets[subset] == official.subsets[subset]).all()
     assert len(first.remarks) == 1 and "ground_truth was made from" in first.remarks[0]
     assert "easy from 50, medium from 24, hard from 10 pixels" in first.remarks[0]
-    again = open_validation_set(labelled_folder)
-    assert not again.remarks and again.truth.pictures == official.pictures
+    again = open_validation_set(labelled_folder)  # what the numbers stand on is told by every run
+    assert again.remarks == first.remarks and again.truth.pictures == official.pictures
+    assert first.subsets == again.subsets == "by height: 50, 24, 10 px"
     assert sorted(path.name for path in labelled_folder.iterdir()) == ["ground_truth", "images", "label.txt"]
 
 
 def test_ground_truth_made_from_labels_is_made_again_when_they_change(labelled_folder):
     """By their content: labels that are only copied or touched are the same."""
     labels = labelled_folder / "label.txt"
-    before = open_validation_set(labelled_folder).truth
+    first = open_validation_set(labelled_folder)
+    before = first.truth
     labels.touch()
-    assert not open_validation_set(labelled_folder).remarks
+    assert open_validation_set(labelled_folder).remarks == first.remarks
     lines = [line if line.startswith("#") else f"{float(line.split()[0]) + 40} {line.split(' ', 1)[1]}"
              for line in labels.read_text().splitlines()]
     labels.write_text("\n".join(lines))
@@ -97,13 +99,14 @@ def test_ground_truth_made_from_labels_is_made_again_when_they_change(labelled_f
     assert len(moved.remarks) == 1 and "ground_truth was made again from" in moved.remarks[0]
     faces = before.boxes[:, 2] > 0  # a picture without any has an empty box
     np.testing.assert_allclose(moved.truth.boxes[faces], before.boxes[faces] + (40, 0, 0, 0), atol=0.011)
-    assert not open_validation_set(labelled_folder).remarks
+    assert open_validation_set(labelled_folder).remarks == first.remarks
     name = next(line for line in lines if line.startswith("#"))
     (labelled_folder / "ignore.txt").write_text(f"{name}\n1 2 30 40\n")
     assert open_validation_set(labelled_folder, needs_truth=False).truth.labels["invalid"].sum() == 1
     labels.unlink()  # what it was made from may go
     (labelled_folder / "wider_val.txt").write_text("\n".join(line[2:] for line in lines if line.startswith("#")))
-    assert len(open_validation_set(labelled_folder).truth.pictures) == 8
+    last = open_validation_set(labelled_folder)
+    assert len(last.truth.pictures) == 8 and last.subsets.startswith("by height") and len(last.remarks) == 1
 
 
 def test_ground_truth_that_was_not_made_here_stays(tmp_path, validation_set):
@@ -111,7 +114,7 @@ def test_ground_truth_that_was_not_made_here_stays(tmp_path, validation_set):
     name = list_pictures(folder)[0]
     (folder / "label.txt").write_text(f"# {name}\n1 2 30 40\n")
     pictures = open_validation_set(folder)
-    assert not pictures.remarks
+    assert not pictures.remarks and pictures.subsets == "of the ground truth"
     assert (pictures.truth.boxes == load_ground_truth(validation_set / "ground_truth").boxes).all()
 
 
@@ -125,7 +128,7 @@ def test_where_nothing_can_be_written_ground_truth_serves_one_run(labelled_folde
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     pictures = open_validation_set(labelled_folder)
-    assert len(pictures.truth.pictures) == 8
+    assert len(pictures.truth.pictures) == 8 and pictures.subsets == "by height: 50, 24, 10 px"
     assert len(pictures.remarks) == 1 and "cannot be written (Read-only file system)" in pictures.remarks[0]
     assert sorted(path.name for path in labelled_folder.iterdir()) == ["images", "label.txt"]
 

@@ -168,6 +168,24 @@ def test_a_part_of_the_set_by_size(capsys, tmp_path, validation_set, student_che
     assert float(lines[0].split(",")[1]) == pytest.approx(640 / max(height, width), rel=1e-5)
 
 
+def test_subsets_by_height_are_told_by_every_run(capsys, tmp_path, validation_set, student_checkpoint):
+    """A ground truth made from label.txt is told by each run and in each table; the drawn set has its own subsets."""
+    folder = shutil.copytree(validation_set, tmp_path / "val")
+    arguments = ("--trained_model", student_checkpoint, "--dataset_folder", folder, "--save_folder", tmp_path / "out",
+                 "--protocol", "vga")
+
+    def subsets():
+        run(*arguments)
+        [row] = json.loads((tmp_path / "out/table.json").read_text())
+        with (tmp_path / "out/table.csv").open(newline="") as file:
+            assert [line["subsets"] for line in csv.DictReader(file)] == [row["subsets"]]
+        return row["subsets"], "easy from 50, medium from 24, hard from 10 pixels" in capsys.readouterr().out
+
+    assert subsets() == ("of the ground truth", False)
+    shutil.rmtree(folder / "ground_truth")
+    assert subsets() == subsets() == ("by height: 50, 24, 10 px", True)
+
+
 def test_absent_pictures_stop_the_run_before_the_first(tmp_path, validation_set, student_checkpoint, capsys):
     folder = shutil.copytree(validation_set, tmp_path / "val")
     shutil.rmtree(folder / "images")
