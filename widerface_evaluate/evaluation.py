@@ -203,8 +203,8 @@ def difference_table(name: str, other: str, samples: dict[str, dict[str, np.ndar
 
 
 def summary(curves: dict[str, Curve], samples: dict[str, np.ndarray], extent: str) -> dict:
-    """What --json writes for one model; null is the AP of a group without faces. extent: of --pictures, or ""."""
-    result: dict = {"pictures": extent} if extent else {}
+    """What --json writes for one model; null is the AP of a group without faces. extent: what the AP stand on."""
+    result: dict = {"pictures": extent}
     result |= {name: None if np.isnan(curve.ap) else float(curve.ap) for name, curve in curves.items()}
     if samples:
         result["intervals"] = {name: average_precision.interval(values) for name, values in samples.items()}
@@ -244,8 +244,8 @@ def parse_args() -> argparse.Namespace:
                         help="folder of predictions; may be given several times to compare models")
     parser.add_argument("-g", "--gt", metavar="DIR", type=Path, required=True, help="folder of the four .mat files")
     parser.add_argument("--json", metavar="FILE", type=Path,
-                        help="write the AP here: {easy, medium, hard, ...}, with --pictures what they are of; for "
-                             "several -p one such by NAME")
+                        help="write the AP and what they are of here: {pictures, easy, medium, hard, ...}; for several "
+                             "-p one such by NAME")
     parser.add_argument("--plot", metavar="DIR", type=Path, help="draw the three precision-recall curves here")
     parser.add_argument("--by", choices=("size", *average_precision.LABEL_VALUES, "event"),
                         help="AP by height of the faces, or of the hard faces by label or event, the others ignored")
@@ -270,13 +270,12 @@ def main() -> None:
             check_place(path)  # before the work
     names = [name for name, _ in args.pred]
     ground_truth = wider_files.load_ground_truth(args.gt)
-    listed, extent = np.ones(len(ground_truth.pictures), dtype=bool), ""
+    listed, total = np.ones(len(ground_truth.pictures), dtype=bool), len(ground_truth.pictures)
     if args.pictures is not None:
         listed = wider_files.read_picture_list(args.pictures, ground_truth)
         kept = listed | np.all([wider_files.has_predictions(folder, ground_truth) for _, folder in args.pred], axis=0)
-        extent = wider_files.extent(ground_truth.part(listed), len(ground_truth.pictures))
-        print(extent, file=sys.stderr)
         ground_truth, listed = ground_truth.part(kept), listed[kept]
+    extent = wider_files.extent(ground_truth.part(listed), total)
     groups, faces = average_precision.subset_groups(ground_truth), ground_truth.subsets["hard"]
     if args.min_height is not None:
         faces = average_precision.faces_of_height(args.min_height, math.inf, ground_truth)
@@ -295,8 +294,8 @@ def main() -> None:
                         for title, group in groups.items()}
         samples[name] = {title: average_precision.bootstrap(matches, group, ground_truth, args.bootstrap)
                          for title, group in groups.items() if args.bootstrap and group.faces.any()}
-        heading = f"{printable(name)}\n" if len(names) > 1 else ""
-        print(heading + table(groups, curves[name], samples[name]))
+        heading = f"{printable(name)}, {extent}" if len(names) > 1 else extent
+        print(f"{heading}\n{table(groups, curves[name], samples[name])}")
         if args.by == "size":
             scales = wider_files.read_scales(folder, ground_truth)
             print(network_size_table(predictions, scales, listed, ground_truth))

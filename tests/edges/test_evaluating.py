@@ -187,7 +187,7 @@ def test_predictions_of_any_name_are_judged(judge, tmp_path):
         shutil.copytree(tmp_path / "found", tmp_path / name)
     flags = [text for name in names for text in ("-p", name)]
     done = judge("-p", "found", *flags, "--json", "ap.json", "--plot", "out", "--bootstrap", "2")
-    assert done.returncode == 0 and "Traceback" not in done.stderr and "a?b\nEasy" in done.stdout
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "\na?b, all 2 pictures" in done.stdout
     assert list(json.loads((tmp_path / "ap.json").read_text(encoding="utf-8"))) == ["found", *names]
     done = judge("-p", "no\nfolder")
     assert done.returncode == 2 and done.stderr.startswith("error: no?folder is no folder")

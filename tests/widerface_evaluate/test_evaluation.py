@@ -64,10 +64,13 @@ def test_script_prints_and_writes_the_published_ap(reference, tmp_path):
     folder, expected = reference
     run = run_python(SCRIPT, "-p", folder, "-g", OFFICIAL, "--json", tmp_path / "new" / "ap.json")
     assert run.returncode == 0 and run.stderr == ""
-    printed = [line.split(" Val AP: ") for line in run.stdout.splitlines()]
+    extent, *lines = run.stdout.splitlines()
+    assert extent == "all 3,226 pictures, 61 events"
+    printed = [line.split(" Val AP: ") for line in lines]
     assert [name for name, _ in printed] == ["Easy  ", "Medium", "Hard  "]
     assert [float(ap) for _, ap in printed] == pytest.approx(list(expected.values()), abs=1e-9, rel=0)
     written = json.loads((tmp_path / "new" / "ap.json").read_text(encoding="utf-8"))
+    assert written.pop("pictures") == extent
     assert written == pytest.approx(expected, abs=1e-9, rel=0)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["ap.json"]
 
@@ -251,7 +254,7 @@ def test_agrees_with_the_slow_twin(seed, tmp_path):
 def test_runs_as_script_and_as_module(small):
     outputs = [run_python(*command, "-p", small[1], "-g", small[0]).stdout
                for command in ([SCRIPT], ["-m", "widerface_evaluate.evaluation"])]
-    assert outputs[0] == outputs[1] and outputs[0].startswith("Easy   Val AP: 0.")
+    assert outputs[0] == outputs[1] and outputs[0].startswith("all 2 pictures, 2 events\nEasy   Val AP: 0.")
 
 
 def test_script_tells_a_mistake_in_one_line(small):
@@ -272,6 +275,8 @@ def test_script_compares_models_and_draws(small, tmp_path):
     assert "worse minus né\neasy AP: " in run.stdout
     written = json.loads((tmp_path / "ap.json").read_text(encoding="utf-8"))
     assert list(written) == ["né", "worse"]
+    assert {model["pictures"] for model in written.values()} == {"all 2 pictures, 2 events"}
+    assert run.stdout.startswith("né, all 2 pictures, 2 events\n") and "\nworse, all 2 pictures, " in run.stdout
     assert written["worse"]["hard"] == pytest.approx(1 / 3) and written["worse"]["1--B"] == 0
     low, high = written["worse"]["intervals"]["hard"]
     assert low <= written["worse"]["hard"] <= high
@@ -349,7 +354,7 @@ def test_predictions_of_a_part_need_no_files_of_the_rest(tmp_path):
     (tmp_path / "list.txt").write_text("0--A/one.jpg\n")
     command = [SCRIPT, "-p", tmp_path / "found", "-g", tmp_path / "truth"]
     run = run_python(*command, "--pictures", tmp_path / "list.txt", "--json", tmp_path / "ap.json")
-    assert "Hard   Val AP: 0.5\n" in run.stdout and "1 of 2 pictures, 1 event\n" in run.stderr
+    assert "Hard   Val AP: 0.5\n" in run.stdout and run.stdout.startswith("1 of 2 pictures, 1 event\n")
     written = json.loads((tmp_path / "ap.json").read_text(encoding="utf-8"))
     assert written == {"pictures": "1 of 2 pictures, 1 event", "easy": 0.5, "medium": 0.5, "hard": 0.5}
     run = run_python(*command)
