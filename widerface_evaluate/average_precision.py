@@ -76,6 +76,7 @@ def match_detections(
     first_face = 0
     for picture, (rows, end_face) in enumerate(zip(detections, end_faces)):
         if len(rows) and first_face < end_face:
+            rows = rows[np.argsort(-rows[:, 4], kind="stable")]
             boxes = ground_truth.boxes[first_face:end_face]
             overlaps = pixel_iou(rows[:, :4], boxes)
             best = overlaps.argmax(axis=1)
@@ -83,8 +84,7 @@ def match_detections(
             pictures.append(np.full(len(rows), picture))
             faces.append(np.where(matched, first_face + best, -1))
             growth.append(np.sqrt(rows[:, 2:4].prod(axis=1) / np.maximum(boxes[best, 2:].prod(axis=1), 1)))
-            # A threshold admits every line above the last that reaches it, so the highest score from here on decides.
-            scores.append(np.maximum.accumulate(rows[::-1, 4])[::-1])
+            scores.append(rows[:, 4])
         first_face = end_face
     faces = np.concatenate(faces)
     first = np.zeros(len(faces), dtype=bool)

@@ -15,8 +15,7 @@ Conventions that are easily got wrong:
 - IoU >= 0.5 is a match, and a box of width w covers w + 1 pixels.
 - A detection is compared with the one face it overlaps most (the first of equals). If an earlier detection has that
   face, it is a false alarm; it gets no second choice.
-- The order of the file decides, in ties and otherwise. A threshold admits every line up to the last that reaches it.
-  The same lines sorted can have another AP: sort before you compare with an evaluator that does.
+- Detections of a picture are sorted by score, highest first. In ties the order of the file decides.
 - Easy is part of medium, medium of hard. Faces outside the subset are ignored, not removed: a detection whose best
   face is ignored is neither hit nor false alarm. All other false alarms count in every subset, whatever their size.
 - The official files give a picture without faces one box, 0 0 0 0, in no subset: its false alarms count, as do those
@@ -34,8 +33,8 @@ Errors (one line with file and line, exit code 2): a missing folder, event or fi
 picture; a count that is not the number of lines (a truncated file); a line that is not five numbers; NaN or an infinite
 number; a negative width or height.
 Legal, but counted and told on stderr: pictures without detections (an empty file, or the count 0); files of pictures
-that the ground truth does not have (left out, their scores too); files not in order of score; equal scores throughout
-(the published evaluator divides by zero there; here the curve has one point).
+that the ground truth does not have (left out, their scores too); equal scores throughout (the published evaluator
+divides by zero there; here the curve has one point).
 
 Needs numpy and scipy, for --plot also matplotlib.
 """

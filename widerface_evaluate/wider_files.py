@@ -281,10 +281,6 @@ def remarks(folder: str | Path, predictions: Predictions, ground_truth: GroundTr
     empty = sum(not len(detections) for detections in predictions.values())
     if empty:
         lines.append(f"{empty} of {len(predictions)} pictures have no detections")
-    unsorted = sum(bool((np.diff(detections[:, 4]) > 0).any()) for detections in predictions.values())
-    if unsorted:
-        lines.append(f"{unsorted} files are not in order of score; their own order was kept: "
-                     "sorted ones can have another AP")
     scores = np.concatenate([detections[:, 4] for detections in predictions.values()])
     if len(scores) and scores.min() == scores.max():
         lines.append("all scores are equal, so the curve has one point")

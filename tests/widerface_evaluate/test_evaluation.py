@@ -136,16 +136,12 @@ def test_first_line_of_a_tie_takes_the_face(tmp_path):
     assert list(match_detections(predictions, ground_truth).first) == [True, False, False]
 
 
-def test_file_order_stands_where_scores_do_not_fall(tmp_path):
+def test_detections_are_sorted_by_score(tmp_path):
     ground_truth = write_ground_truth(tmp_path / "gt", {ONE: [FACE]})
-    # The hit scores highest, but the line above it is admitted with it.
-    rows = {ONE: [[*FAR, 0.1], [*FACE, 0.9]]}
-    folder = write_predictions(tmp_path / "predictions", rows)
+    folder = write_predictions(tmp_path / "predictions", {ONE: [[*FAR, 0.1], [*FACE, 0.9]]})
     predictions = read_predictions(folder, ground_truth)
-    assert evaluate(predictions, ground_truth)["hard"] == pytest.approx(1 / 2)
-    assert remarks(folder, predictions, ground_truth) == [
-        "1 files are not in order of score; their own order was kept: sorted ones can have another AP"]
-    assert evaluate({ONE: predictions[ONE][::-1]}, ground_truth)["hard"] == 1
+    assert evaluate(predictions, ground_truth)["hard"] == 1
+    assert remarks(folder, predictions, ground_truth) == []
 
 
 def test_scores_are_stretched_over_the_whole_set(tmp_path):
@@ -212,7 +208,8 @@ def slow_counts(rows, faces, kept, threshold):
 def slow_ap(predictions, pictures, kept):
     scores = [row[4] for rows in predictions.values() for row in rows]
     low, high = min(scores), max(0, *scores)
-    scaled = {key: [[*row[:4], (row[4] - low) / (high - low)] for row in rows] for key, rows in predictions.items()}
+    scaled = {key: sorted(([*row[:4], (row[4] - low) / (high - low)] for row in rows), key=lambda row: -row[4])
+              for key, rows in predictions.items()}
     face_count = sum(map(len, kept.values()))
     points = []
     for step in range(1, 1001):
