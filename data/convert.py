@@ -27,7 +27,7 @@ from data.formats.recognise import COCO, VOC, WIDER, YOLO, first_lines, format_o
 from data.formats.voc import read_voc
 from data.formats.wider_text import read_wider_text
 from data.formats.yolo import read_yolo
-from data.label_checks import check_label_sets
+from data.label_checks import check_label_sets, landmark_warnings
 from data.layout_files import Entry, new_name, write_set
 from data.widerface import BOX_NUMBERS, LANDMARK_NUMBERS, LabelReport, Record, check_boxes, check_landmarks
 from utils.arguments import ArgumentParser, number
@@ -83,6 +83,8 @@ def read_source(source: Path, images: Path | None, wanted: Sequence[str]) -> lis
     if not entries:
         raise UserError(f"no picture of {labels} can be used; the lines above say why")
     check_label_sets({labels: report})
+    for warning in landmark_warnings(labels, [entry.record for entry in entries]):
+        print(f"warning: {warning}")
     return entries
 
 

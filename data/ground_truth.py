@@ -8,6 +8,7 @@ from data.widerface import Record
 from utils.errors import UserError
 from utils.files import fingerprint
 from widerface_evaluate.ground_truth_files import ATTRIBUTES, AnnotatedPicture, write_ground_truth
+from widerface_evaluate.wider_files import is_name
 
 #: Smallest height in pixels of the faces that count in each subset; the rest is ignored by the evaluation.
 SUBSET_HEIGHTS = {"easy": 50, "medium": 24, "hard": 10}
@@ -47,9 +48,14 @@ def write_ground_truth_of(folder: str | Path, records: Sequence[Record]) -> Coun
     """Write the four .mat files of records whose paths end in EVENT/NAME.jpg; returns how many faces each subset has.
 
     Ignored regions are faces marked invalid, in no subset: detections on them are neither hits nor false alarms.
-    UserError where two pictures of an event differ in their suffix alone.
+    UserError where two pictures of an event differ in their suffix alone, and for a name the evaluation does not read.
     """
     pictures = [annotate(record) for record in records]
+    for event, name in ((picture.event, picture.name) for picture in pictures):
+        for part, kind in ((event, "folder"), (name, "picture")):
+            if not is_name(part):
+                raise UserError(f"the ground truth of AP knows no {kind} '{part[:80]}' ({event}/{name}): rename the "
+                                f"{kind}, here and in label.txt, without : and \\")
     [(key, count)] = Counter((picture.event, picture.name) for picture in pictures).most_common(1)
     if count > 1:
         raise UserError(f"{count} pictures are called {'/'.join(key)}, apart from their suffix: give them other names, "

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from data.ground_truth import heights_of, is_outdated, write_ground_truth_from
-from data.label_checks import check_label_sets
-from data.widerface import list_pictures, missing_pictures, picture_list, read_labels
+from data.label_checks import check_frames, check_label_sets
+from data.widerface import Record, list_pictures, missing_pictures, picture_list, read_labels
 from detection.face_detector import Candidates, FaceDetector
 from detection.inference import detect_files
 from detection.suppression import Detections, DetectionSettings
@@ -74,6 +74,7 @@ def open_validation_set(folder: str | Path, needs_truth: bool = True) -> Validat
         leave_out({name for name in names if _key(name) not in known}, f"in {folder / 'ground_truth'}")
         listed = {_key(name) for name in names}
         truth = truth.part(np.array([picture in listed for picture in truth.pictures]))
+        remarks += check_frames(folder, labelled_pictures(folder, names, truth))
     told = extent(truth, total) if truth else f"{len(names):,} pictures"
     return ValidationSet(folder, names, truth, told, remarks, heights)
 
@@ -97,7 +98,7 @@ def find_truth(folder: Path, is_needed: bool, remarks: list[str]) -> tuple[Groun
         (truth, heights), how = read(target), "was made"
     else:
         records, report = read_labels(labels)
-        if not report.faces and not is_needed:
+        if not report.face_lines and not is_needed:
             return None, {}
         check_label_sets({labels: report})
         remarks += [f"{labels}: {line.strip()}" for line in str(report).splitlines()[1:]]
@@ -115,6 +116,17 @@ def find_truth(folder: Path, is_needed: bool, remarks: list[str]) -> tuple[Groun
         limits = ", ".join(f"{subset} from {height}" for subset, height in heights.items())
         remarks.append(f"{target} {how} from {labels} ({limits} pixels of height on)")
     return truth, heights
+
+
+def labelled_pictures(folder: Path, names: list[str], truth: GroundTruth) -> list[Record]:
+    """The pictures of a ground truth with its boxes, without landmarks; empty and invalid boxes are ignored ones."""
+    paths = {_key(name): str(folder / "images" / name) for name in names}
+    boxes = np.concatenate([truth.boxes[:, :2], truth.boxes[:, :2] + truth.boxes[:, 2:]], axis=1)
+    ignored = (truth.boxes[:, 2:] <= 0).any(axis=1) | (truth.labels.get("invalid", 0) != 0)
+    ends = np.searchsorted(truth.picture, np.arange(1, len(truth.pictures)))
+    parts = (np.split(values, ends) for values in (
+        boxes, np.zeros((len(boxes), 5, 2), np.float32), np.zeros(len(boxes), bool), ignored))
+    return [Record(paths[picture], *values) for picture, *values in zip(truth.pictures, *parts)]
 
 
 def _key(name: str) -> tuple[str, str]:

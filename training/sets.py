@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from data.augment import training_augmentations
-from data.label_checks import check_label_sets
+from data.label_checks import LOOKED_AT, check_frames, check_label_sets
 from data.loader import TrainingDataset, TrainingLoader
 from data.pictures import open_pictures
 from data.sampler import EpochBatchSampler, quotas
@@ -15,11 +15,17 @@ from utils import distributed
 
 
 def read_training_sets(paths: list[Path]) -> tuple[list[Record], list[int]]:
-    """The pictures of all training sets, one set after the other, and how many each has; says what was read."""
+    """The pictures of all training sets, one set after the other, and how many each has; says what was read.
+
+    UserError where labels cannot be right; of several processes the first compares them with their pictures.
+    """
     sets = {path: read_labels(path) for path in paths}
     for path, (_, report) in sets.items():
         distributed.say(f"{path}: {report}" if len(paths) > 1 else str(report))
     check_label_sets({path: report for path, (_, report) in sets.items()})
+    for path, (records, _) in sets.items() if distributed.is_main() else ():
+        for warning in check_frames(path, records, -(-LOOKED_AT // len(sets))):
+            distributed.say(f"warning: {warning}")
     found = [sets[path][0] for path in paths]
     return [record for records in found for record in records], [len(records) for records in found]
 

@@ -82,9 +82,14 @@ def picture_names(event_list: np.ndarray, file_list: np.ndarray) -> list[tuple[s
     names = [(str(event.item()), str(name.item()))
              for event, names in zip(event_list.flat, file_list.flat, strict=True) for name in names.flat]
     for part in (part for picture in names for part in picture):
-        if part in ("", ".", "..") or any(character in part for character in "/\\:\0"):
+        if not is_name(part):
             raise ValueError(f"'{part[:80]}' is no name of an event or picture")
     return names
+
+
+def is_name(part: str) -> bool:
+    """Whether an event or picture can be called so: it stays in its folder on any system."""
+    return part not in ("", ".", "..") and not any(character in part for character in "/\\:\0")
 
 
 def numbers(cell: np.ndarray, kind: type) -> np.ndarray:
@@ -223,7 +228,7 @@ def read_detections(path: Path) -> np.ndarray:
     if not lines:
         return np.empty((0, 5))
     name = lines[0].decode("utf-8-sig", errors="replace").strip().replace("\\", "/").rpartition("/")[2]
-    if path.stem not in (name, name.rpartition(".")[0]):
+    if path.stem.strip() not in (name, name.rpartition(".")[0].strip()):  # names may begin or end with blanks
         raise InputError(f"{path}, line 1: the picture is called '{name[:80]}' here, the file is not")
     if len(lines) < 2 or not lines[1].strip().isdigit():
         raise InputError(f"{path}, line 2: the number of detections should stand here")

@@ -16,17 +16,27 @@ from data.formats.annotations import (
     index_pictures,
     open_labelled,
 )
+from data.formats.keypoint_names import landmark_places
 from data.widerface import LabelReport
 from utils.errors import UserError
 
-#: Numbers of five keypoints x y visibility.
-KEYPOINT_NUMBERS = 15
+#: Of five keypoints without names: the order of label.txt.
+AS_THEY_STAND = [0, 1, 2, 3, 4]
+#: Of the numbers of an annotation, x y w h and five landmarks: those of the other side in their place.
+SIDES_CHANGED = [0, 1, 2, 3, 7, 8, 9, 4, 5, 6, 10, 11, 12, 16, 17, 18, 13, 14, 15]
 
 
 def read_coco(source: Path, images: Path | None, report: LabelReport) -> list[LabelledPicture]:
-    """All pictures of a JSON file. Five keypoints are landmarks; what is a crowd is neither face nor background."""
+    """All pictures of a JSON file. What is a crowd is neither face nor background.
+
+    Keypoints are landmarks: by their names where the category has some (COCO's left_eye is the person's, right in the
+    picture; many sets of faces mean the one that is left in the picture: where the eyes of most faces lie tells which),
+    else five in the order of label.txt. Where names are not understood there are none, and the report has how many.
+    """
     document = read_document(source)
-    names = {entry.get("id"): str(entry.get("name")) for entry in entries_of(document, "categories", source, report)}
+    categories = {entry.get("id"): entry for entry in entries_of(document, "categories", source, report)}
+    places = {key: landmark_places(entry["keypoints"]) for key, entry in categories.items() if has_names(entry)}
+    named: list[Annotation] = []
     index = index_pictures(source, images)
     pictures: dict[object, LabelledPicture | None] = {}
     for entry in tqdm(list(entries_of(document, "images", source, report)), desc=str(source), unit="picture"):
@@ -38,14 +48,21 @@ def read_coco(source: Path, images: Path | None, report: LabelReport) -> list[La
     for entry in entries_of(document, "annotations", source, report):
         place = f"{source.name}, annotation {entry.get('id')}"
         report.face_lines += 1
-        numbers = numbers_of(entry)
+        category = entry.get("category_id")
+        order = places.get(category, AS_THEY_STAND)
+        points = len(categories[category]["keypoints"]) if category in places else len(AS_THEY_STAND)
+        numbers = numbers_of(entry, points, order)
         if entry.get("image_id") not in pictures:
             report.add("annotation of no image", place)
         elif numbers is None:
             report.add("annotation without a bbox of 4 numbers", place)
         elif picture := pictures[entry["image_id"]]:
-            kind = names.get(entry.get("category_id"), str(entry.get("category_id")))
+            kind = str(categories[category].get("name") if category in categories else category)
             picture.annotations.append(Annotation(kind, numbers, place, bool(entry.get("iscrowd"))))
+            if order is None and has_keypoints(entry):
+                report.add("face whose landmarks are left out, as the names of its keypoints are not understood", place)
+            named += picture.annotations[-1:] * (category in places and order is not None)
+    name_sides_as_seen(named)
     return [picture for picture in pictures.values() if picture]
 
 
@@ -73,15 +90,34 @@ def entries_of(document: dict, key: str, source: Path, report: LabelReport) -> I
             report.add(f"entry of '{key}' that is no object with ids", f"{source.name}, number {number}")
 
 
-def numbers_of(entry: dict) -> list[float] | None:
-    """Box and landmarks of an annotation; None where it has no box."""
+def has_names(category: dict) -> bool:
+    """Whether a category names its keypoints."""
+    return isinstance(category.get("keypoints"), list) and bool(category["keypoints"])
+
+
+def has_keypoints(entry: dict) -> bool:
+    """Whether an annotation has a keypoint that is known, whichever."""
+    points = entry.get("keypoints")
+    return isinstance(points, list) and any(points[2::3])
+
+
+def name_sides_as_seen(annotations: list[Annotation]) -> None:
+    """Change the sides of all landmarks where most faces have their first eye right of the second."""
+    eyes = [(face.numbers[4], face.numbers[7]) for face in annotations if -1 not in (face.numbers[6], face.numbers[9])]
+    if 2 * sum(first > second for first, second in eyes) > len(eyes):
+        for face in annotations:
+            face.numbers = [face.numbers[place] for place in SIDES_CHANGED]
+
+
+def numbers_of(entry: dict, count: int, order: list[int] | None) -> list[float] | None:
+    """Box and landmarks of an annotation of `count` keypoints, five of them in an order; None where it has no box."""
     box, points = entry.get("bbox"), entry.get("keypoints")
     if not are_numbers(box, 4):
         return None
-    if not are_numbers(points, KEYPOINT_NUMBERS):
+    if order is None or not are_numbers(points, 3 * count):
         return [*map(float, box), *NO_LANDMARKS]
     landmarks = []
-    for x, y, visibility in zip(points[::3], points[1::3], points[2::3]):
+    for x, y, visibility in (points[3 * place : 3 * place + 3] for place in order):
         landmarks += [float(x), float(y), 0.0] if visibility > 0 else [-1.0, -1.0, -1.0]
     return [*map(float, box), *landmarks]
 

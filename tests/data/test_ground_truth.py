@@ -41,3 +41,14 @@ def test_names_that_differ_in_their_suffix_alone_are_told(tmp_path):
     with pytest.raises(UserError, match="2 pictures are called a/b"):
         write_ground_truth_of(tmp_path / "truth", [record("a/b.jpg"), record("a/b.png"), record("a/c.jpg")])
     assert not (tmp_path / "truth").exists()
+
+
+@pytest.mark.parametrize(("path", "words"), [
+    ("ev/12:30.jpg", "no picture '12:30' .ev/12:30.: rename the picture"),
+    ("a:b/c.jpg", "no folder 'a:b' .a:b/c.: rename the folder"),
+    ("ev/a\\b.jpg", "rename the picture"),
+])
+def test_names_that_are_not_read_again_are_told(tmp_path, path, words):
+    with pytest.raises(UserError, match=words):
+        write_ground_truth_of(tmp_path / "truth", [record("a/b.jpg"), record(path)])
+    assert not (tmp_path / "truth").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data.widerface import list_pictures
 from detection.face_detector import FaceDetector
@@ -163,3 +164,45 @@ def test_problems_of_labels_are_remarks(labelled_folder):
         file.write("1 2 0 4\n")
     remarks = open_validation_set(labelled_folder).remarks
     assert len(remarks) == 2 and "1 x box of zero or negative size: label.txt:" in remarks[0]
+
+
+@pytest.mark.parametrize("line", ["100,100,60,60", "1 2 3 4 5 6 7 8 9 10", "1 2 0 4"])
+def test_the_reason_why_no_line_of_the_labels_is_a_face_is_told(labelled_folder, line):
+    labels = labelled_folder / "label.txt"
+    names = [text for text in labels.read_text().splitlines() if text.startswith("#")]
+    labels.write_text("".join(f"{name}\n{line}\n" for name in names))
+    with pytest.raises(UserError, match=r"none of the 8 faces in .*label.txt can be used \(8 x .*label.txt:2"):
+        open_validation_set(labelled_folder, needs_truth=False)
+
+
+def test_boxes_of_another_frame_stop_before_the_run(labelled_folder):
+    """In labels of which ground truth is made, and in one that is there."""
+    labels = labelled_folder / "label.txt"
+    labels.write_text("\n".join(
+        line if line.startswith("#") else " ".join(f"{4 * float(number):g}" for number in line.split()[:4])
+        for line in labels.read_text().splitlines()))
+    for _ in range(2):
+        with pytest.raises(UserError, match="faces looked at in .*val have their centre outside of their picture"):
+            open_validation_set(labelled_folder, needs_truth=False)
+
+
+def test_pictures_that_exif_turns_are_a_remark(labelled_folder):
+    open_validation_set(labelled_folder)
+    for path in (labelled_folder / "images").glob("*/*.jpg"):
+        exif = Image.Exif()
+        exif[0x0112] = 3  # upside down, with the same sides
+        with Image.open(path) as picture:
+            picture.save(path, exif=exif)
+    [remark] = open_validation_set(labelled_folder).remarks
+    assert "pictures with faces looked at" in remark and "turned by EXIF" in remark
+
+
+def test_a_name_that_the_ground_truth_cannot_hold_is_told(labelled_folder):
+    labels = labelled_folder / "label.txt"
+    name = next(line for line in labels.read_text().splitlines() if line.startswith("#"))[2:]
+    event = name.split("/")[0]
+    (labelled_folder / "images" / name).rename(labelled_folder / "images" / event / "12:30.jpg")
+    labels.write_text(labels.read_text().replace(name, f"{event}/12:30.jpg"))
+    with pytest.raises(UserError, match=f"no picture '12:30' .{event}/12:30.: rename the picture"):
+        open_validation_set(labelled_folder)
+    assert sorted(path.name for path in labelled_folder.iterdir()) == ["images", "label.txt"]

@@ -112,3 +112,16 @@ def test_bad_arrays_are_named(tmp_path, change, word):
         evaluate(arrays({ONE: []}) | change, ground_truth)
     with pytest.raises(InputError, match="no predictions for 0--A/one"):
         evaluate({}, ground_truth)
+
+
+@pytest.mark.parametrize("name", ["a b ", " a b", "a. "])
+@pytest.mark.parametrize("suffix", ["", ".jpg"])
+def test_names_may_begin_and_end_with_blanks(tmp_path, name, suffix):
+    truth = write_ground_truth(tmp_path / "gt", {("e v", name): [FACE]})
+    folder = write_predictions(tmp_path / "found", {("e v", name): [[*FACE, 0.9]]})
+    path = folder / "e v" / f"{name}.txt"
+    path.write_text(path.read_text().replace(name, name + suffix, 1))
+    assert read_predictions(folder, truth)["e v", name].tolist() == [[*FACE, 0.9]]
+    path.write_text(path.read_text().replace(name, "other", 1))
+    with pytest.raises(InputError, match="line 1: the picture is called 'other"):
+        read_predictions(folder, truth)

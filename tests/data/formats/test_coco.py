@@ -98,3 +98,49 @@ def test_what_is_not_coco_is_told(tmp_path, text, words):
 def test_a_set_without_pictures_is_told(tmp_path):
     with pytest.raises(UserError, match="no pictures below .*--images"):
         read(write(tmp_path, [image(1, "a.jpg")], []))
+
+
+def faces_called(tmp_path, names, *faces):
+    """Numbers of the landmarks of faces {name: (x, y)} in a category of those names, and the report."""
+    write_pictures(tmp_path, "a.jpg")
+    entries = [face(number, 1, keypoints=[value for name in names for value in (*points[name], 2)])
+               for number, points in enumerate(faces)]
+    [picture], report = read(write(tmp_path, [image(1, "a.jpg")], entries,
+                                   [{"id": 1, "name": "face", "keypoints": names}]))
+    return [annotation.numbers[4:] for annotation in picture.annotations], report
+
+
+#: x, y of the landmarks of label.txt in its order: eyes, nose, corners of the mouth, left as seen first.
+SEEN = [(12, 20), (18, 20), (15, 24), (13, 28), (17, 28)]
+AS_LABELS = [value for x, y in SEEN for value in (x, y, 0)]
+
+
+@pytest.mark.parametrize("names", [
+    ["right_eye", "left_eye", "nose", "right_mouth", "left_mouth"],  # COCO's: the person's sides
+    ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"],  # sides as seen
+    ["l-eye", "r-eye", "NoseTip", "mouth_left_corner", "mouth_right_corner"],
+    ["rightEye", "leftEye", "nose", "mouthRight", "mouthLeft"],
+    ["eye_right", "eye_left", "nose_tip", "right mouth corner", "left lip corner"],
+])
+def test_keypoints_are_ordered_by_their_names(tmp_path, names):
+    points = dict(zip(names, SEEN))
+    profile = points | {names[0]: (18, 20), names[1]: (12, 20)}  # a face turned far, against two
+    for shuffled in (names, [names[place] for place in (2, 0, 1, 3, 4)], [*names[::-1], "chin"]):
+        found, report = faces_called(tmp_path, shuffled, *[points | {"chin": (15, 30)}] * 2,
+                                     profile | {"chin": (15, 30)})
+        assert found[:2] == [AS_LABELS] * 2 and found[2][:6] == [18, 20, 0, 12, 20, 0] and not report.problems
+
+
+@pytest.mark.parametrize("names", [
+    ["nose", "left_eye", "right_eye", "left_ear", "right_ear"], ["a", "b", "c", "d", "e"],
+    ["left_eye", "left_eye", "nose", "left_mouth", "right_mouth"], [None, 1, {}, [], "nose"],
+])
+def test_keypoints_of_other_names_are_no_landmarks(tmp_path, names):
+    write_pictures(tmp_path, "a.jpg")
+    points = [value for x, y in SEEN for value in (x, y, 2)]
+    [picture], report = read(write(tmp_path, [image(1, "a.jpg")], [
+        face(1, 1, keypoints=points), face(2, 1, keypoints=[0] * 15), face(3, 1)],
+        [{"id": 1, "name": "face", "keypoints": names}]))
+    assert [annotation.numbers[4:] for annotation in picture.annotations] == [[-1] * 15] * 3
+    assert report.examples == {"face whose landmarks are left out, as the names of its keypoints are not understood":
+                               ["train.json, annotation 1"]}
