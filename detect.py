@@ -19,7 +19,7 @@ elsewhere it is lost, and so are bits beyond 8 a channel: the end of a run says 
 
 --crop writes PNGs, numbered best first, photo.jpg_0.png, photo.jpg_1.png, of a video clip.mp4_FRAME_0.png: the box
 alone, and the face turned and scaled so that its eyes, nose and mouth lie where face recognisers such as ArcFace expect
-them.
+them. What an earlier run cut out of the same source is removed.
 
 What cannot be read is named at the end and skipped; the exit code is then 1.
 """

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.picture_files import TRANSPARENCY, WITH_ALPHA, lost_in_colour, read_alpha
-from detection.crops import check_no_source_is_below, write_faces
+from detection.crops import check_no_source_is_below, earlier_faces, write_faces
 from detection.drawing import blur_faces, draw_detections, opaque_where_drawn
 from detection.face_records import FaceRecord, RecordFiles, record_files, records_of
 from detection.finder import FaceFinder
@@ -91,6 +91,7 @@ class Survey:
         self.taken = {followed(path) for path in copies.values()}
         self.taken |= {followed(source.place) for source in copies if not source.is_webcam}
         self.is_printing = not (options.save or options.crop or options.json or options.csv or options.show)
+        self.earlier = earlier_faces(options.crop) if options.crop else {}
         self.is_stopped = False
         self.complaints: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -115,6 +116,8 @@ class Survey:
     def look_through(self, source: Source, frames: Frames, records: RecordFiles) -> None:
         """The same for the frames of a source that can be read."""
         done = 0
+        for path in self.earlier.pop((source.name, source.is_video), ()):  # of which fewer may be found now
+            path.unlink(missing_ok=True)
         with ExitStack() as stack:
             write = self.start_copy(source, frames, stack)
             alpha = self.alpha_of_copy(source, frames) if write else None
