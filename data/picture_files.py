@@ -146,6 +146,15 @@ def lost_in_colour(path: str | Path) -> list[str]:
     return [TRANSPARENCY] * bool(is_clear) + ["bits beyond 8 a channel"] * (pixels.dtype != np.uint8)
 
 
+def page_count(path: str | Path) -> int:
+    """How many pages a TIFF file says it has, of which read_picture reads the first; 1 for any other file."""
+    try:
+        with Image.open(path, formats=["TIFF"]) as picture:
+            return picture.n_frames
+    except Exception:  # Pillow raises a different type for each kind of broken file, and for another format
+        return 1
+
+
 def full_value(kind: np.dtype) -> float:
     """The brightest value of a type of pixels."""
     return np.iinfo(kind).max if np.issubdtype(kind, np.integer) else 1.0

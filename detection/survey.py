@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data.picture_files import TRANSPARENCY, WITH_ALPHA, lost_in_colour, read_alpha
+from data.picture_files import TRANSPARENCY, WITH_ALPHA, lost_in_colour, page_count, read_alpha
 from detection.crops import check_no_source_is_below, earlier_faces, write_faces
 from detection.drawing import blur_faces, draw_detections, opaque_where_drawn
 from detection.face_records import FaceRecord, RecordFiles, record_files, records_of
@@ -96,6 +96,7 @@ class Survey:
         self.complaints: list[str] = []
         self.counts: Counter[str] = Counter()
         self.lost: dict[str, list[Source]] = {}  #: what drawn copies do not have of their sources
+        self.with_more_pages: list[Source] = []  #: than the one that was looked at
 
     def look_at(self, source: Source, records: RecordFiles) -> None:
         """Find the faces of a source, and record, draw, show or print them; complain of what cannot be done."""
@@ -142,6 +143,8 @@ class Survey:
                     raise
                 self.is_stopped = True
         self.counts["frame" if source.is_video else "picture"] += done
+        if not source.is_video and page_count(source.place) > 1:
+            self.with_more_pages.append(source)
         if write and not source.is_video:
             for quality in lost_in_colour(source.place):
                 if alpha is None or quality != TRANSPARENCY:
@@ -208,9 +211,12 @@ class Survey:
         return f"{counted(self.counts['face'], 'face')} in {' and '.join(looked_at) or 'no picture'}{written}"
 
     def remarks(self) -> list[str]:
-        """What drawn copies have lost, a line each."""
-        return [f"drawn copies are 8-bit BGR: {counted(len(sources), 'picture')} lost {quality}, such as {sources[0]}"
+        """What was not looked at, and what drawn copies have lost, a line each."""
+        pages = [f"of a TIFF only the first page is looked at: {counted(len(self.with_more_pages), 'picture')} with "
+                 f"more, such as {self.with_more_pages[0]}"] if self.with_more_pages else []
+        lost = [f"drawn copies are 8-bit BGR: {counted(len(sources), 'picture')} lost {quality}, such as {sources[0]}"
                 for quality, sources in self.lost.items()]
+        return pages + lost
 
 
 def is_stopped_by_hand(image: np.ndarray, is_still: bool) -> bool:

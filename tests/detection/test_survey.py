@@ -2,6 +2,7 @@
 
 import cv2
 import pytest
+from PIL import Image
 
 import detect as script
 from data.picture_files import write_picture
@@ -53,3 +54,15 @@ def test_cut_out_faces_of_an_earlier_run_are_those_of_no_later_one(tmp_path):
     write_picture(folder / "b.png", red_crowd(64, 192, 32, []))
     assert run(folder, "--crop", out) == 0
     assert not [name for name in files_in(out) if "/b.png" in name]
+
+
+def test_pages_that_are_not_looked_at_are_told(capsys, tmp_path):
+    page = Image.fromarray(red_crowd(64, 192, 32, PLACES)[..., ::-1])
+    page.save(tmp_path / "one.tif")
+    assert run(tmp_path, "--json", tmp_path / "f.json") == 0
+    assert "note" not in capsys.readouterr().out
+    for name in ("three.tif", "two.tif"):
+        page.save(tmp_path / name, save_all=True, append_images=[page] * (2 if name == "three.tif" else 1))
+    assert run(tmp_path, "--json", tmp_path / "f.json") == 0
+    told = f"2 pictures with more, such as {(tmp_path / 'three.tif').as_posix()}"
+    assert capsys.readouterr().out.splitlines()[1:] == [f"note: of a TIFF only the first page is looked at: {told}"]
