@@ -19,7 +19,7 @@ elsewhere it is lost, and so are bits beyond 8 a channel: the end of a run says 
 
 --crop writes PNGs, numbered best first, photo.jpg_0.png, photo.jpg_1.png, of a video clip.mp4_FRAME_0.png: the box
 alone, and the face turned and scaled so that its eyes, nose and mouth lie where face recognisers such as ArcFace expect
-them.
+them. What an earlier run cut out of the same source is removed.
 
 What cannot be read is named at the end and skipped; the exit code is then 1.
 """
@@ -57,7 +57,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
         help="sizes at which pictures are looked at. fitted: their own, the longer side at most 1280, about that of "
              "WIDER FACE; panoramas and the like in tiles. The others as in test_widerface.py, of which original finds "
              "smaller faces in a large picture and takes parts of near faces for faces")
-    add("--tile", type=number(int, 64), metavar="SIZE",
+    add("--tile", type=number(int, defaults.SMALLEST_TILE), metavar="SIZE",
         help="look at larger pictures as a whole and in overlapping squares of SIZE pixels, too: for many tiny faces")
     add("--confidence_threshold", type=number(float, 0, 1), default=defaults.CONFIDENCE_THRESHOLD,
         help="faces have a higher score")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
 
 from data.picture_files import to_bgr
 
@@ -28,11 +28,11 @@ def is_animation(path: str | Path) -> bool:
 
 
 def animation_frames(path: str | Path) -> Iterator[np.ndarray]:
-    """The frames of an animation, uint8 [H, W, 3] BGR; they end early where the file is damaged."""
+    """The frames of an animation, uint8 [H, W, 3] BGR, upright; they end early where the file is damaged."""
     try:
         with Image.open(path) as picture:
             for frame in ImageSequence.Iterator(picture):
-                yield to_bgr(frame)
+                yield to_bgr(ImageOps.exif_transpose(frame))
     except Exception:  # as above
         return
 

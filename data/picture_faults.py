@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.picture_files import is_too_large, read_bytes
+from data.picture_files import decode_as_stored, is_too_large, picture_size, read_bytes
 from utils.errors import reason
 
 #: How the files of formats begin that are read here.
@@ -17,6 +17,9 @@ FORMATS = (
     (rb"II\*\0|MM\0\*", "TIFF"), (rb"....ftypavi[fs]", "AVIF"), (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"P[1-7fF]\s", "PNM"), (rb"#\?R", "HDR"),
 )
+#: What OpenCV reads at most, pixels: a side, one of a PNG, and both sides multiplied.
+LARGEST_SIDE, LARGEST_PNG_SIDE, LARGEST_AREA = 1 << 20, 10**6, 1 << 30
+
 #: How other files begin that come under the name of a picture, what they are, and what to do.
 FOREIGN = (
     (rb"....ftyp(hei[cxms]|hevc|hevx|mif1|msf1)", "HEIC, which is not read here: convert it to JPEG"),
@@ -39,7 +42,7 @@ def why_unreadable(path: str | Path) -> str:
     start = bytes(data[:64])
     for signature, kind in FORMATS:
         if re.match(signature, start, re.DOTALL):
-            return f"a {kind} file that is {'cut short' if is_cut_short(data) else 'damaged or cut short'}"
+            return f"a {kind} file {beyond_opencv(data, kind) or fault_in(data)}"
     for signature, kind in FOREIGN:
         if re.match(signature, start, re.DOTALL):
             return kind
@@ -57,6 +60,22 @@ def file_fault(path: str | Path) -> str | None:
             return None if file.read(1) else "the file is empty"
     except OSError as error:
         return reason(error)
+
+
+def beyond_opencv(data: np.ndarray, kind: str) -> str | None:
+    """What an intact file of a format has that OpenCV does not read, and what to do; None where it is not known."""
+    height, width = picture_size(io.BytesIO(data)) or (0, 0)
+    if max(height, width) > (LARGEST_PNG_SIDE if kind == "PNG" else LARGEST_SIDE) or height * width > LARGEST_AREA:
+        return f"of {width:,} x {height:,} pixels, larger than OpenCV reads: make it smaller"
+    pixels = decode_as_stored(data)
+    if pixels is not None and pixels.dtype.itemsize > 2:
+        return f"with {pixels.dtype} pixels, which are not read here: convert it to 8 bits a channel"
+    return None
+
+
+def fault_in(data: np.ndarray) -> str:
+    """What damage a file of a known format has."""
+    return f"that is {'cut short' if is_cut_short(data) else 'damaged or cut short'}"
 
 
 def is_cut_short(data: np.ndarray) -> bool:

@@ -17,7 +17,7 @@ from utils.memory import free_main_memory
 Image.MAX_IMAGE_PIXELS = None  # Pillow reads headers here, which are the way to know that a picture is too large
 
 #: What names of pictures end in: all that OpenCV reads, by the names in use, and what it does not read but people have
-#: (HEIC, JPEG XL): such pictures are to be named, not passed over.
+#: (HEIC, JPEG XL), or reads wrongly (PFM): such pictures are to be named, not passed over.
 PICTURE_SUFFIXES = {
     ".apng", ".avif", ".avifs", ".bmp", ".dib", ".heic", ".heif", ".hdr", ".j2c", ".j2k", ".jfi", ".jfif", ".jif",
     ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".pam", ".pbm", ".pfm", ".pgm", ".pic",
@@ -31,6 +31,9 @@ LARGE_PICTURE = 1 << 28
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
 OPAQUE = 255
 TRANSPARENCY = "transparency"
+
+#: How PFM begins, a picture of floats, mostly in 0..1. OpenCV takes them for bytes, and gives grey ones as [H, W].
+PFM = (b"PF", b"Pf")
 
 #: EXIF orientations: the one that changes nothing, and those that swap height and width.
 AS_STORED, SIDEWAYS = 1, range(5, 9)
@@ -74,17 +77,27 @@ def read_bytes(path: str | Path) -> np.ndarray | None:
 
 
 def decode_picture(data: np.ndarray, upright: bool = False, reduction: int = 1) -> np.ndarray | None:
-    """The bytes of a picture file -> uint8 [H, W, 3] BGR, or None where they are no picture.
+    """The bytes of a picture file -> uint8 [H, W, 3] BGR, or None where they are no picture, or PFM.
 
     A JPEG can be decoded at 1/2, 1/4 or 1/8 of its scale (`reduction`), sides rounded up: each pixel then is
     the mean of a block, to a few levels.
     """
+    if bytes(data[:2]) in PFM:
+        return None
     flags = REDUCED_COLOUR[reduction] | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         if upright and (turned := turned_avif(data)) is not None:
             return turned
         return cv2.imdecode(data, flags)
     except (cv2.error, MemoryError):  # a header that claims a picture of gigantic size, rightly or not
+        return None
+
+
+def decode_as_stored(data: np.ndarray) -> np.ndarray | None:
+    """The bytes of a picture file as OpenCV finds them, [H, W] or [H, W, C] of any type; None where it does not."""
+    try:
+        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except (cv2.error, MemoryError):  # as above
         return None
 
 
@@ -126,14 +139,20 @@ def lost_in_colour(path: str | Path) -> list[str]:
     data = read_bytes(path)
     if data is None or is_jpeg(data):
         return []
-    try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    except (cv2.error, MemoryError):
-        pixels = None
+    pixels = decode_as_stored(data)
     if pixels is None:
         return []
     is_clear = pixels.ndim == 3 and pixels.shape[2] == 4 and (pixels[..., 3] < full_value(pixels.dtype)).any()
     return [TRANSPARENCY] * bool(is_clear) + ["bits beyond 8 a channel"] * (pixels.dtype != np.uint8)
+
+
+def page_count(path: str | Path) -> int:
+    """How many pages a TIFF file says it has, of which read_picture reads the first; 1 for any other file."""
+    try:
+        with Image.open(path, formats=["TIFF"]) as picture:
+            return picture.n_frames
+    except Exception:  # Pillow raises a different type for each kind of broken file, and for another format
+        return 1
 
 
 def full_value(kind: np.dtype) -> float:
@@ -194,9 +213,9 @@ def encode_picture(image: np.ndarray, suffix: str, options: Sequence[int] = ()) 
     """The bytes of a uint8 BGR picture [H, W, 3] in the format a suffix names; None where that cannot hold it.
 
     A fourth channel, how opaque pixels are, is kept by the formats of WITH_ALPHA. JPEG ends at 65,500 pixels a side,
-    WebP at 16,383, .pgm has no colours, and .xyz is no format. options: OpenCV's.
+    WebP at 16,383, .pgm has no colours, .pfm no bytes, and .xyz is no format. options: OpenCV's.
     """
-    if not suffix.isascii():  # OpenCV ends the process at a name that is not UTF-8
+    if not suffix.isascii() or suffix.lower() == ".pfm":  # OpenCV ends the process at a name that is not UTF-8
         return None
     try:
         is_encoded, data = cv2.imencode(suffix, image, options)

@@ -1,5 +1,7 @@
 """Faces cut out of pictures: their boxes, and aligned by their landmarks as face recognisers take them."""
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +25,8 @@ TEMPLATE = np.array(
 
 #: Folders below --crop DIR.
 CROPS, ALIGNED = "crops", "aligned"
+#: What faces of a picture and of a video are called: that of the source, of a video the frame, the number.
+OF_PICTURE, OF_VIDEO = (re.compile(rf"(.+){frame}_\d+\.png", re.DOTALL) for frame in ("", r"_\d{6,}"))
 
 
 def align_face(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
@@ -69,6 +73,17 @@ def write_faces(folder: Path, source: Source, frame: int | None, picture: np.nda
             if image is not None:
                 with told_if_undrawable():
                     write_picture(folder / part / name, image)
+
+
+def earlier_faces(folder: Path) -> dict[tuple[Path, bool], list[Path]]:
+    """What earlier runs have cut out into a folder, by Source.name and Source.is_video of what it may be of."""
+    found = defaultdict(list)
+    for part in (CROPS, ALIGNED):
+        for path in (folder / part).rglob("*.png"):
+            for pattern, is_video in ((OF_PICTURE, False), (OF_VIDEO, True)):
+                if match := pattern.fullmatch(path.name):
+                    found[path.relative_to(folder / part).with_name(match[1]), is_video].append(path)
+    return found
 
 
 def check_no_source_is_below(folder: Path, sources: Iterable[Source]) -> None:

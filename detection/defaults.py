@@ -3,3 +3,6 @@
 CONFIDENCE_THRESHOLD = 0.5
 NMS_THRESHOLD = 0.4
 PROTOCOL = "fitted"
+
+#: Side of a tile, pixels.
+SMALLEST_TILE = 64

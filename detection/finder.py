@@ -1,6 +1,7 @@
 """Faces in pictures in a few lines of Python, with the defaults and the results of detect.py, which is built on it."""
 
 from collections.abc import Iterable, Iterator
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ class FaceFinder:
     weights: a checkpoint, .pth or .onnx; those of the repo where none are given. device: "cpu", "cuda:1" or a
     torch.device; GPU 0 where there is one. confidence_threshold: faces have a higher score. nms_threshold: of boxes
     with a higher IoU the best stays. protocol and tile: sizes at which pictures are looked at, see
-    detection.protocols. UserError where the weights cannot be used or there is no such device or protocol.
+    detection.protocols. UserError where the weights cannot be used, there is no such device or protocol, a threshold is
+    not in 0..1, or tile is no whole number of at least 64.
     """
 
     def __init__(
@@ -41,6 +43,11 @@ class FaceFinder:
         protocol: str = defaults.PROTOCOL,
         tile: int | None = None,
     ):
+        for name, value in (("confidence_threshold", confidence_threshold), ("nms_threshold", nms_threshold)):
+            if not 0 <= value <= 1:  # nor is NaN
+                raise UserError(f"{name} {value} is out of range, it must be 0 to 1")
+        if tile is not None and not (isinstance(tile, Integral) and tile >= defaults.SMALLEST_TILE):
+            raise UserError(f"tile {tile} must be a whole number of pixels, {defaults.SMALLEST_TILE} or more")
         self.protocol = protocol_of(protocol, tile)
         self.settings = DetectionSettings(confidence_threshold, MOST_CANDIDATES, nms_threshold, MOST_FACES)
         self.device = device_of(device)

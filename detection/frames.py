@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 
 import cv2
@@ -42,6 +43,7 @@ class Frames(NamedTuple):
     size: tuple[int, int]  #: width and height of the first
     count: int | None  #: as the file says it, an estimate in some containers; None where it does not
     rate: float  #: frames a second, 0 for a picture
+    is_live: bool = False  #: of a webcam: what it shows while a frame is looked at is not among them
 
 
 def quiet_decoders() -> None:
@@ -86,7 +88,8 @@ def read_video(place: Path | int) -> Frames | None:
         capture.release()
 
     size = (first.shape[1], first.shape[0])
-    return Frames(images(), size, int(count) if 0 < count < math.inf else None, rate if rate > 0 else USUAL_RATE)
+    return Frames(images(), size, int(count) if 0 < count < math.inf else None, rate if rate > 0 else USUAL_RATE,
+                  is_live=isinstance(place, int))
 
 
 def read_animation(path: Path) -> Frames | None:
@@ -150,9 +153,10 @@ def can_write(suffix: str) -> bool:
 def frame_writer(path: Path, frames: Frames, taken: Collection[Path]) -> Iterator[Callable[[np.ndarray], None]]:
     """A function that takes the drawn frames; `path` is there once all are written.
 
-    A video keeps size and frame rate; an odd side loses its last pixel, which the encoders do not take. Neither
-    sound nor metadata is copied. A picture that its format cannot hold becomes a .png, under a name that is not in
-    `taken`. UndrawableError where there is no way, UserError where not all arrived on the disk.
+    A video keeps size and frame rate; an odd side loses its last pixel, which the encoders do not take. That of a
+    webcam is as long as what it shows. Neither sound nor metadata is copied. A picture that its format cannot hold
+    becomes a .png, under a name that is not in `taken`. UndrawableError where there is no way, UserError where not all
+    arrived on the disk.
     """
     if not frames.rate:
         yield functools.partial(write_copy, path, taken)
@@ -173,12 +177,32 @@ def frame_writer(path: Path, frames: Frames, taken: Collection[Path]) -> Iterato
             count += 1
 
         try:
-            yield write
+            yield kept_in_time(write, frames.rate) if frames.is_live else write
         finally:
             writer.release()
         arrived = count_frames(temporary)
         if arrived != count:  # the writer itself does not tell
             raise UserError(f"cannot write {path}: {arrived} of {count} frames arrived; is the disk full?")
+
+
+def kept_in_time(write: Callable[[np.ndarray], None], rate: float) -> Callable[[np.ndarray], None]:
+    """A function that writes a frame as often as it is seen at `rate` a second: for the time since the one before it.
+
+    The first is written once or more, and one that comes before its time not at all. Where `write` is too slow for the
+    rate, it gets no more time than was spent on the frame before, and what is written is too short.
+    """
+    start = ready = monotonic()
+    written = 0
+
+    def write_as_seen(image: np.ndarray) -> None:
+        nonlocal ready, written
+        now = monotonic()
+        while written < max(1, round((now - start) * rate)) and monotonic() - now <= now - ready:
+            write(image)
+            written += 1
+        ready = monotonic()
+
+    return write_as_seen
 
 
 def count_frames(path: Path) -> int:

@@ -40,6 +40,13 @@ def above_threshold(candidates: Candidates, settings: DetectionSettings) -> Cand
     return Candidates(*(field[kept[best]] for field in candidates))
 
 
+def without_overlaps(candidates: Candidates, settings: DetectionSettings) -> torch.Tensor:
+    """Places of the candidates that no better one overlaps by more than the threshold, best first: int64 [n]."""
+    # torchvision compares a float32 IoU with a float64 threshold on the CPU: 0.4, rounded to float32, is over 0.4.
+    threshold = float(np.float32(settings.nms_threshold))
+    return nms(candidates.boxes, candidates.scores, threshold)[: settings.keep_top_k]
+
+
 def suppress(candidates: Candidates, settings: DetectionSettings) -> Detections:
     """The faces among the candidates of one picture ([A, 4], [A], [A, 5, 2]).
 
@@ -47,7 +54,7 @@ def suppress(candidates: Candidates, settings: DetectionSettings) -> Detections:
     IoU of areas width * height, without the "+1" of the Python loops of older detectors.
     """
     candidates = above_threshold(candidates, settings)
-    kept = nms(candidates.boxes, candidates.scores, settings.nms_threshold)[: settings.keep_top_k]
+    kept = without_overlaps(candidates, settings)
     return Detections(*(field[kept].cpu().numpy() for field in candidates))
 
 
@@ -58,7 +65,7 @@ def vote(candidates: Candidates, settings: DetectionSettings) -> Detections:
     the threshold, weighed by their scores (box voting, Gidaris and Komodakis, ICCV 2015). Its score stays the best.
     """
     candidates = above_threshold(candidates, settings)
-    kept = nms(candidates.boxes, candidates.scores, settings.nms_threshold)[: settings.keep_top_k]
+    kept = without_overlaps(candidates, settings)
     near = box_iou(candidates.boxes[kept], candidates.boxes) > settings.nms_threshold
     near[torch.arange(len(kept), device=kept.device), kept] = True  # a box without area overlaps nothing, not itself
     weights = near * candidates.scores

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data.picture_files import TRANSPARENCY, WITH_ALPHA, lost_in_colour, read_alpha
-from detection.crops import check_no_source_is_below, write_faces
+from data.picture_files import TRANSPARENCY, WITH_ALPHA, lost_in_colour, page_count, read_alpha
+from detection.crops import check_no_source_is_below, earlier_faces, write_faces
 from detection.drawing import blur_faces, draw_detections, opaque_where_drawn
 from detection.face_records import FaceRecord, RecordFiles, record_files, records_of
 from detection.finder import FaceFinder
@@ -91,10 +91,12 @@ class Survey:
         self.taken = {followed(path) for path in copies.values()}
         self.taken |= {followed(source.place) for source in copies if not source.is_webcam}
         self.is_printing = not (options.save or options.crop or options.json or options.csv or options.show)
+        self.earlier = earlier_faces(options.crop) if options.crop else {}
         self.is_stopped = False
         self.complaints: list[str] = []
         self.counts: Counter[str] = Counter()
         self.lost: dict[str, list[Source]] = {}  #: what drawn copies do not have of their sources
+        self.with_more_pages: list[Source] = []  #: than the one that was looked at
 
     def look_at(self, source: Source, records: RecordFiles) -> None:
         """Find the faces of a source, and record, draw, show or print them; complain of what cannot be done."""
@@ -115,6 +117,8 @@ class Survey:
     def look_through(self, source: Source, frames: Frames, records: RecordFiles) -> None:
         """The same for the frames of a source that can be read."""
         done = 0
+        for path in self.earlier.pop((source.name, source.is_video), ()):  # of which fewer may be found now
+            path.unlink(missing_ok=True)
         with ExitStack() as stack:
             write = self.start_copy(source, frames, stack)
             alpha = self.alpha_of_copy(source, frames) if write else None
@@ -139,6 +143,8 @@ class Survey:
                     raise
                 self.is_stopped = True
         self.counts["frame" if source.is_video else "picture"] += done
+        if not source.is_video and page_count(source.place) > 1:
+            self.with_more_pages.append(source)
         if write and not source.is_video:
             for quality in lost_in_colour(source.place):
                 if alpha is None or quality != TRANSPARENCY:
@@ -205,9 +211,12 @@ class Survey:
         return f"{counted(self.counts['face'], 'face')} in {' and '.join(looked_at) or 'no picture'}{written}"
 
     def remarks(self) -> list[str]:
-        """What drawn copies have lost, a line each."""
-        return [f"drawn copies are 8-bit BGR: {counted(len(sources), 'picture')} lost {quality}, such as {sources[0]}"
+        """What was not looked at, and what drawn copies have lost, a line each."""
+        pages = [f"of a TIFF only the first page is looked at: {counted(len(self.with_more_pages), 'picture')} with "
+                 f"more, such as {self.with_more_pages[0]}"] if self.with_more_pages else []
+        lost = [f"drawn copies are 8-bit BGR: {counted(len(sources), 'picture')} lost {quality}, such as {sources[0]}"
                 for quality, sources in self.lost.items()]
+        return pages + lost
 
 
 def is_stopped_by_hand(image: np.ndarray, is_still: bool) -> bool:

@@ -28,7 +28,7 @@ PORTRAITS = ROOT / "docs" / "detections.jpg"
 #: Of memory for a script: far more than it needs.
 BYTES = 6 << 30
 
-PICTURES = (".jpg", ".png", ".webp", ".bmp", ".tiff", ".jp2", ".ppm", ".avif", ".hdr", ".pfm", ".ras", ".pam")
+PICTURES = (".jpg", ".png", ".webp", ".bmp", ".tiff", ".jp2", ".ppm", ".avif", ".hdr", ".ras", ".pam")
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".gif")
 NAMES = (b"caf\xe9", "人脸".encode("gbk"), "顔".encode("shift-jis"), b"\xff\xfe", b"%03d", b"12:30", b"-x", b"a\nb",
          b"n" * 240, "😀".encode(), b"*[1]", b"\x1b[2J", b" ")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from data.picture_files import decode_picture, lost_in_colour, picture_size, read_picture
+from data.picture_files import decode_picture, lost_in_colour, page_count, picture_size, read_picture
 from tests.helpers import picture_of_noise
 
 
@@ -61,3 +61,14 @@ def test_what_is_lost_of_a_picture_as_it_is_read(tmp_path, suffix, channels, kin
 def test_nothing_is_lost_of_what_is_no_picture(tmp_path):
     (tmp_path / "a").write_bytes(b"no picture")
     assert lost_in_colour(tmp_path / "a") == lost_in_colour(tmp_path / "nowhere") == []
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_pages_of_a_tiff_are_counted_and_nothing_else_is(tmp_path):
+    pages = [Image.new("RGB", (20, 30), (80 * index, 0, 0)) for index in range(3)]
+    for kind, count in (("TIFF", 3), ("MPO", 1), ("GIF", 1), ("PNG", 1), ("WEBP", 1)):
+        pages[0].save(tmp_path / kind, kind, save_all=True, append_images=pages[1:])
+        assert page_count(tmp_path / kind) == count
+    pages[0].save(tmp_path / "one", "TIFF")
+    (tmp_path / "cut").write_bytes((tmp_path / "TIFF").read_bytes()[:40])
+    assert [page_count(tmp_path / name) for name in ("one", "cut", "nowhere", ".")] == [1] * 4

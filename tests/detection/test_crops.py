@@ -1,10 +1,12 @@
 """Faces cut out, and aligned for recognisers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from data.picture_files import read_picture
-from detection.crops import ALIGNED_SIDE, TEMPLATE, align_face, crop_face, similarity, write_faces
+from detection.crops import ALIGNED_SIDE, TEMPLATE, align_face, crop_face, earlier_faces, similarity, write_faces
 from detection.sources import find_sources
 from tests.helpers import detections_of, picture_of_noise
 
@@ -71,3 +73,27 @@ def test_faces_are_numbered_as_their_records_under_names_that_stay_apart(tmp_pat
                 for folder, numbers in (("crops", (0,)), ("aligned", (0, 1))) for number in numbers]
     assert written == sorted(expected)
     assert np.array_equal(read_picture(tmp_path / "out/crops/a.jpg_0.png"), picture[10:50, 10:40])
+
+
+def test_faces_of_earlier_runs_are_told_apart_by_their_source(tmp_path):
+    """By names that look alike; what is none of them belongs to no source."""
+    owners = {
+        "a.jpg_0.png": [("a.jpg", False)], "a.jpg_12.png": [("a.jpg", False)],
+        "süd/a.jpg_0.png": [("süd/a.jpg", False)],
+        "a.jpg_0_0.png": [("a.jpg_0", False)], "a.mp4_000012_3.png": [("a.mp4", True), ("a.mp4_000012", False)],
+        "a.mp4_1000000_0.png": [("a.mp4", True), ("a.mp4_1000000", False)],
+        "a.jpg.png": [], "a.jpg_x.png": [], "a.jpg_0.jpg": [], "_0.png": [],
+    }
+    for name in owners:
+        for part in ("crops", "aligned"):
+            (tmp_path / part / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / part / name).touch()
+    (tmp_path / "a.jpg_0.png").touch()  # beside the folders
+    expected = {}
+    for name, keys in owners.items():
+        for owner, is_video in keys:
+            expected.setdefault((Path(owner), is_video), set()).update(tmp_path / part / name
+                                                                       for part in ("crops", "aligned"))
+    found = earlier_faces(tmp_path)
+    assert {key: set(paths) for key, paths in found.items()} == expected
+    assert earlier_faces(tmp_path / "nowhere") == {}

@@ -35,11 +35,18 @@ def test_scores_of_a_crowd_cover_no_neighbour():
         assert not inner.any()
 
 
-@pytest.mark.parametrize(("height", "width"), [(100, 100), (24, 24), (8, 300), (1, 1)])
+@pytest.mark.parametrize(("height", "width"), [(100, 100), (24, 24), (8, 300)])
 def test_a_face_that_fills_the_picture_has_its_score_inside(height, width):
-    faces = detections_of((-40, -40, width + 40, height + 40, 0.9))
-    drawn = draw_detections(np.zeros((height, width, 3), np.uint8), faces, 0.5)
-    assert drawn.any()
+    """Another score: other letters, and nothing else."""
+    box = (-40, -40, width + 40, height + 40)
+    drawn, other = (draw_detections(np.zeros((height, width, 3), np.uint8), detections_of((*box, score)), 0.5)
+                    for score in (0.9, 0.71))
+    assert (drawn != other).any(axis=-1).sum() > 4
+
+
+def test_a_picture_of_one_pixel_is_drawn_into():
+    drawn = draw_detections(np.zeros((1, 1, 3), np.uint8), detections_of((-40, -40, 41, 41, 0.9)), 0.5)
+    assert drawn.shape == (1, 1, 3)
 
 
 @pytest.mark.parametrize("side", [12, 40, 200])

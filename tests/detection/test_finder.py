@@ -121,8 +121,20 @@ def test_what_is_no_picture_is_told(find_red, monkeypatch, tmp_path, picture, wo
     ({"device": "cuda:99"}, "device cuda:99 cannot be used"), ({"device": "no"}, "device no cannot be used"),
     ({"device": "cpu", "protocol": "none"}, "choose one of fitted, vga"),
     ({"device": "cpu", "weights": "nowhere.pth"}, "nowhere.pth"),
+    *[({"device": "cpu", name: value}, f"{name} {value} is out of range, it must be 0 to 1")
+      for name in ("confidence_threshold", "nms_threshold") for value in (30, -0.01, float("nan"), float("inf"))],
+    *[({"device": "cpu", "tile": tile}, f"tile {tile} must be a whole number of pixels, 64 or more")
+      for tile in (0, 1, 63, -5, 64.5, 128.0, True)],
 ])
 def test_what_it_cannot_work_with_is_told(settings, words):
     with pytest.raises(UserError) as told:
         FaceFinder(**settings)
     assert words in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("settings", [
+    {"confidence_threshold": 0, "nms_threshold": 1}, {"confidence_threshold": 1, "nms_threshold": np.float32(0)},
+    {"tile": 64}, {"tile": np.int64(2048)},
+])
+def test_bounds_are_allowed(find_red, settings):
+    find_red(**settings)(red_crowd(100, 100, 16, [(8, 8)]))

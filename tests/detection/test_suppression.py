@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from detection.face_detector import Candidates
@@ -29,6 +30,16 @@ def test_suppression_keeps_the_best_of_overlapping_boxes():
     assert len(suppress(candidates, DetectionSettings(top_k=1)).boxes) == 1
     none = suppress(candidates, DetectionSettings(confidence_threshold=0.999))
     assert none.boxes.shape == (0, 4) and none.landmarks.shape == (0, 5, 2)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.4, 0.5, 0.7])
+@pytest.mark.parametrize("choose", [suppress, vote])
+def test_an_iou_of_exactly_the_threshold_is_not_more_than_it(choose, threshold):
+    """As ONNX NonMaxSuppression and OpenCV's NMSBoxes have it; some of these are larger as float32, some smaller."""
+    settings = DetectionSettings(nms_threshold=threshold)
+    for width, count in ((10 * threshold, 2), (10 * threshold + 0.01, 1)):
+        found = choose(candidates_of([[0, 0, 10, 10, 0.9], [0, 0, width, 10, 0.8]]), settings)
+        assert len(found.scores) == count
 
 
 def test_suppression_is_greedy_without_the_lineages_plus_one():

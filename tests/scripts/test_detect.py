@@ -244,7 +244,9 @@ class Camera:
 
 def test_a_webcam_is_ended_by_hand_and_its_files_are_whole(monkeypatch, tmp_path):
     read_file = cv2.VideoCapture
-    monkeypatch.setattr(frames.cv2, "VideoCapture", lambda place: Camera() if place == 3 else read_file(place))
+    camera = Camera()
+    monkeypatch.setattr(frames.cv2, "VideoCapture", lambda place: camera if place == 3 else read_file(place))
+    monkeypatch.setattr(frames, "monotonic", lambda: 2 * camera.count / frames.USUAL_RATE)
     assert run("3", "--save", tmp_path, "--json", tmp_path / "f.json") == 0
     monkeypatch.undo()
     images, rate = read_video(tmp_path / "webcam_3.mp4")
