@@ -193,7 +193,7 @@ def test_pictures_that_exif_turns_are_a_remark(labelled_folder):
         exif[0x0112] = 3  # upside down, with the same sides
         with Image.open(path) as picture:
             picture.save(path, exif=exif)
-    [remark] = open_validation_set(labelled_folder).remarks
+    [_, remark] = open_validation_set(labelled_folder).remarks
     assert "pictures with faces looked at" in remark and "turned by EXIF" in remark
 
 
