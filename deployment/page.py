@@ -161,11 +161,12 @@ def _precision(package: Package) -> str:
 
 
 def _table(rows: list[Row]) -> list[str]:
-    """Markdown; AP with four digits, a dash for what could not be measured."""
+    """Markdown; AP with four digits, a dash for what could not be measured, nothing for a column that a row lacks."""
     def text(value: str | float | None) -> str:
         if isinstance(value, str):
             return value
         return "-" if value is None or value != value else f"{value:.4f}"
 
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    return lines + ["| " + " | ".join(map(text, row.values())) + " |" for row in rows]
+    columns = list(max(rows, key=len))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return lines + ["| " + " | ".join(text(row.get(column, "")) for column in columns) + " |" for row in rows]

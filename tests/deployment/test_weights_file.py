@@ -7,6 +7,7 @@ import torch
 import export
 import test_widerface
 from data.config import MEAN_BGR
+from deployment.page import _table
 from deployment.weights_file import PRECISION_COLUMNS, known_precision
 from detection.text_files import DetectionFolder
 from layers.anchors import STRIDES
@@ -51,3 +52,15 @@ def test_a_table_adds_to_the_ap_that_weights_tell_of_themselves(tmp_path):
     DetectionFolder(tmp_path / "m_x", [], {"checkpoint": fingerprint(checkpoint)})
     assert known_precision(checkpoint, table) == [row, elsewhere]
     assert known_precision(checkpoint, None) == [row]
+
+
+def test_ap_of_older_weights_stands_beside_what_tables_tell_today(tmp_path):
+    row = {column: "x" for column in PRECISION_COLUMNS}
+    row |= {"easy": 0.5, "medium": 0.4, "hard": 0.3, "subsets": "by height"}
+    old = {column: row[column] for column in row if column not in ("pictures", "subsets")}
+    checkpoint = tmp_path / "m.pth"
+    torch.save({"model": {}, "average_precision": [old, row | {"dataset": "mine/val"}]}, checkpoint)
+    rows = known_precision(checkpoint, None)
+    assert "subsets" not in rows[0] and rows[1]["subsets"] == "by height"
+    head, _, first, second = _table(rows)
+    assert head.count("|") == first.count("|") == second.count("|") and "| by height |" in second
