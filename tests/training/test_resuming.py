@@ -99,11 +99,16 @@ def test_a_float16_run_goes_on_bit_for_bit_and_in_another_precision(labels, tmp_
     train(["--resume_net", str(other / "FeatherFaceV2_last.pth"), "--precision", "float16", "--epochs", "3"])
 
 
+def ap_by_epoch(*values: float):
+    """Stands in for AP; an epoch on the pictures of `labels` is one step."""
+    return mock.patch.object(tiny_training, "ap_after", (None, *values).__getitem__)
+
+
 @pytest.fixture(scope="module")
 def three_epochs(labels, tmp_path_factory):
     """The folder of a run of three epochs, of which the second is the best."""
     folder = tmp_path_factory.mktemp("three") / "run"
-    with mock.patch.object(tiny_training, "AP_BY_EPOCH", (0.5, 0.7, 0.6)):
+    with ap_by_epoch(0.5, 0.7, 0.6):
         train(tiny_flags(labels, folder, "--epochs", "3"))
     assert epochs_of(folder / BEST) == 2
     return folder
@@ -116,7 +121,7 @@ def test_the_best_checkpoint_is_of_the_best_epoch_of_the_log(three_epochs, tmp_p
     run = tmp_path / "run"
     shutil.copytree(three_epochs, run)
     folder = run if place == "same" else tmp_path / "other"
-    with mock.patch.object(tiny_training, "AP_BY_EPOCH", (0.5, 0.5, 0.5, 0.5)):
+    with ap_by_epoch(0.5, 0.5, 0.5, 0.5):
         train(["--resume_net", str(run / f"FeatherFaceV2_{start}.pth"), "--save_folder", str(folder), "--epochs", "4"])
     assert epochs_of(folder / BEST) == best
     assert f"best, after epoch {best}: {folder / BEST}" in capsys.readouterr().out
@@ -125,7 +130,7 @@ def test_the_best_checkpoint_is_of_the_best_epoch_of_the_log(three_epochs, tmp_p
 def test_a_best_checkpoint_that_is_lost_is_not_made_of_another_epoch(three_epochs, tmp_path, capsys):
     shutil.copytree(three_epochs, tmp_path / "run")
     (tmp_path / "run" / BEST).unlink()
-    with mock.patch.object(tiny_training, "AP_BY_EPOCH", (0.5,) * 4):
+    with ap_by_epoch(0.5, 0.5, 0.5, 0.5):
         train(["--resume_net", str(tmp_path / "run" / "FeatherFaceV2_last.pth"), "--epochs", "4"])
     assert not (tmp_path / "run" / BEST).exists() and BEST not in capsys.readouterr().out
 
