@@ -72,11 +72,11 @@ class EpochBatchSampler(Sampler):
         return max(1, self.pictures // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(max(self.pictures, self.batch_size))
         if self.quotas:
             samples = np.concatenate([self._samples(quota) for quota in self.quotas])
-            order = samples[order[order < len(samples)]]
+        else:
+            samples = np.arange(max(self.pictures, self.batch_size))
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(samples)
         share = self.batch_size // self.world_size
         for batch in range(len(self)):
             start = batch * self.batch_size + self.rank * share
