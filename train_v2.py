@@ -248,7 +248,9 @@ def build_step(
     step = (GraphedStep if replays else TrainingStep)(
         model=trainee,
         teacher=teacher,
-        criterion=Criterion(teacher is not None, options.alpha, options.feature_weight, options.temperature),
+        criterion=Criterion(
+            teacher is not None, options.alpha, options.feature_weight, options.temperature, options.assignment
+        ),
         optimizer=optimizer,
         average=average,
         anchors=make_anchors(options.image_size, options.image_size, device),

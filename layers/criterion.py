@@ -12,9 +12,10 @@ from layers.distillation import (
     trusted_boxes,
     wanted_scores,
 )
-from layers.matcher import Assignment
+from layers.matcher import BY_IOU, Assignment
 from layers.multibox_loss import multibox_loss
 from layers.outputs import FaceOutputs
+from layers.selection import CANDIDATES, choose_anchors
 from utils.boxes import overlap
 
 #: The box loss counts twice, as in RetinaFace's PyTorch code and all that descends from it.
@@ -22,6 +23,10 @@ TASK_WEIGHTS = {"box": 2.0, "code": 1.0, "face": 1.0, "background": 1.0, "landma
 #: What labels and teacher share, by alpha. Neither that a labelled face is one nor landmarks of a label need a second
 #: opinion: a teacher that does not see the face is wrong, and how well the student's box hits it is known.
 SHARED = ("box", "code", "background")
+
+#: Which anchors learn a face, by the names of --assignment: all that overlap it enough, or those of them by which the
+#: network, as it is, finds it best.
+RULES = {"iou": BY_IOU, "simota": CANDIDATES}
 
 
 class Criterion(nn.Module):
@@ -32,9 +37,13 @@ class Criterion(nn.Module):
     `weights` holds one number per term, in the order in which terms are logged.
     """
 
-    def __init__(self, has_teacher: bool, alpha: float, feature_weight: float, temperature: float):
+    def __init__(
+        self, has_teacher: bool, alpha: float, feature_weight: float, temperature: float, assignment: str = "iou"
+    ):
         super().__init__()
         self.temperature = temperature
+        self.rule = RULES[assignment]  #: of layers.matcher.assign
+        self.chooses = assignment == "simota"  #: whether anchors are chosen of what it gives
         self.weights = dict(TASK_WEIGHTS)
         if has_teacher:
             self.weights |= {name: (1 - alpha) * TASK_WEIGHTS[name] for name in SHARED}
@@ -46,34 +55,39 @@ class Criterion(nn.Module):
         outputs: FaceOutputs,
         projected: tuple[Tensor, ...],
         teacher: FaceOutputs | None,
-        assignment: Assignment,
+        candidates: Assignment,
         anchors: Tensor,
         normalizer: Tensor,
         share: float = 1.0,
     ) -> dict[str, Tensor]:
         """Unweighted scalar terms for pictures that are `share` of the batch that `normalizer` counts.
 
+        Of candidates that are not chosen the teacher says nothing: it may see their face, but another anchor is to.
         Terms that are sums over anchors add up over the parts of a batch by themselves; the feature term is a
         mean and takes its share.
         """
         outputs = outputs.in_float32()
         boxes = decode_boxes(outputs.boxes, anchors)
-        fit = overlap(boxes, assignment.boxes)
+        fit = overlap(boxes, candidates.boxes)
+        assignment = candidates
+        if self.chooses:
+            assignment = choose_anchors(candidates, fit.iou, face_probability(outputs.logits))
         losses = multibox_loss(outputs, fit, assignment, anchors, normalizer)
         if teacher is not None:
             teacher = teacher.in_float32()
             teacher_boxes, confidence = decode_boxes(teacher.boxes, anchors), face_probability(teacher.logits)
             near = overlap(boxes, teacher_boxes)
             teacher_fit = overlap(teacher_boxes, assignment.boxes)
-            trusted = trusted_boxes(confidence, fit.giou, teacher_fit.giou, assignment)
+            is_heard = assignment.positive | ~candidates.positive
+            trusted = is_heard * trusted_boxes(confidence, fit.giou, teacher_fit.giou, assignment)
             losses["kd_box"], losses["kd_code"] = box_distillation(
                 near, outputs.boxes, teacher.boxes, trusted, normalizer
             )
             losses["kd_background"] = class_distillation(
-                outputs.logits, wanted_scores(confidence, near.iou), ~assignment.positive, self.temperature, normalizer
+                outputs.logits, wanted_scores(confidence, near.iou), ~candidates.positive, self.temperature, normalizer
             )
             losses["kd_landmark"] = landmark_distillation(
-                outputs.landmarks, teacher.landmarks, confidence, ~assignment.has_landmarks, normalizer
+                outputs.landmarks, teacher.landmarks, confidence, is_heard & ~assignment.has_landmarks, normalizer
             )
             losses["feature"] = share * feature_distillation(projected, teacher.features)
         return losses

@@ -10,26 +10,31 @@ from data.targets import ABSENT, FACE, IGNORED, Targets
 from layers.anchors import ANCHOR_SIZES, ANCHORS_PER_CELL, STRIDES
 from utils.boxes import area
 
-#: An anchor that overlaps a face this much learns it.
-POSITIVE_IOU = 0.35
-#: Every face gets its best anchors, however small the overlap (a 7-px face never reaches 0.35 with a 16-px anchor).
-ANCHORS_PER_FACE = 3
+
+class Rule(NamedTuple):
+    """Which anchors a face takes."""
+
+    iou: float  #: all those that it overlaps this much
+    least: int  #: and as many of its best ones, however small the overlap
+
+
+#: A face of 7 px never reaches this IoU with an anchor of 16 px: it has its three best.
+BY_IOU = Rule(iou=0.35, least=3)
+
 #: An anchor with this share of its area inside an ignored region is no background.
 INSIDE_IGNORED = 0.5
 
-#: No anchor of side s whose centre is further than this times s, along x or along y, from that of a box has an IoU of
-#: POSITIVE_IOU with it. For sides w of the box and s, IoU >= p asks for a shared width of at least p * max(w, s), so
-#: the centres are at most (w + s) / 2 - p * max(w, s) apart, and for w <= s / p; that is largest at w = s / p.
-REACH = (1 / POSITIVE_IOU + 1) / 2 - 1
-#: For the rounding of centres.
+#: For the rounding of centres, as a share of an anchor's side.
 MARGIN = 1e-3
 
 
 class Assignment(NamedTuple):
-    """What each of the A anchors of B pictures has to learn. Rows of anchors without a face hold any face's numbers."""
+    """What each of the A anchors of B pictures has to learn, or may learn, before some are chosen (layers.selection).
+    Rows of anchors without a face hold any face's numbers."""
 
     weights: Tensor  #: float32 [B, A], loss weight of the anchor's face; 0 for anchors without one
-    background: Tensor  #: bool [B, A]; an anchor that is neither face nor background is ignored
+    ignored: Tensor  #: bool [B, A]; such an anchor is no background, though it may have a face
+    face: Tensor  #: int64 [B, A], number of its face in the batch
     boxes: Tensor  #: float32 [B, A, 4], xyxy in pixels
     landmarks: Tensor  #: float32 [B, A, 5, 2] in pixels
     has_landmarks: Tensor  #: bool [B, A], True only where the anchor has a face
@@ -39,24 +44,29 @@ class Assignment(NamedTuple):
         """bool [B, A]: anchors that learn a face."""
         return self.weights > 0
 
+    @property
+    def background(self) -> Tensor:
+        """bool [B, A]: anchors that are to say that there is none."""
+        return ~self.positive & ~self.ignored
+
     def pictures(self, start: int, stop: int) -> "Assignment":
         """The rows of the pictures start..stop-1."""
         return Assignment(*(field[start:stop] for field in self))
 
 
 @torch.no_grad()
-def assign(targets: Targets, batch_size: int, height: int, width: int) -> Assignment:
+def assign(targets: Targets, batch_size: int, height: int, width: int, rule: Rule = BY_IOU) -> Assignment:
     """Match the faces of a batch of pictures of height x width pixels to the anchors of make_anchors(height, width).
 
-    A face takes the anchors it overlaps with IoU >= 0.35 and, in any case, its 3 best ones; an anchor
-    wanted by several faces goes to the one that has it among its best, then to the one of larger IoU.
-    Anchors that an ignored region takes by the same rule, or that lie half inside one, are not background.
+    A face takes the anchors of `rule`; an anchor wanted by several faces goes to the one that has it among its best,
+    then to the one of larger IoU.
+    Anchors that an ignored region takes by the same rule, or that lie half inside one, are ignored.
     Of anchors that a face wants alike, and of faces that want an anchor alike, the first ones count.
     A box meets the anchors near it alone: no other can be among those it takes.
     No shape depends on values on the device: nothing synchronises with the host.
     """
     targets = _rows_to_match(targets)
-    wish, anchor = _wishes(targets.boxes, height, width)
+    wish, anchor = _wishes(targets.boxes, height, width, rule)
     place = targets.picture[:, None] * _count(height, width) + anchor
     is_face = (targets.role == FACE)[:, None]
     is_ignored = (targets.role == IGNORED)[:, None]
@@ -80,21 +90,22 @@ def assign(targets: Targets, batch_size: int, height: int, width: int) -> Assign
 
     return Assignment(
         weights=torch.where(positive, targets.weights[row], 0.0),
-        background=~positive & ~ignored,
+        ignored=ignored,
+        face=row.long(),
         boxes=targets.boxes[row],
         landmarks=targets.landmarks[row],
         has_landmarks=targets.has_landmarks[row] & positive,
     )
 
 
-def _wishes(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def _wishes(boxes: Tensor, height: int, width: int, rule: Rule) -> tuple[Tensor, Tensor]:
     """How much each box [F, 4] wants the anchors near it: 0 not at all, its IoU, or 1 + IoU for its best; and which
     anchors these are, [F, K] each."""
     centers = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, :, None]
     ious, scores, anchors = [], [], []
     for first_anchor, place, stride, side, rows, columns in _lattices(height, width):
         column, row = (
-            _near(center, side, stride, cells) for center, cells in zip(centers.unbind(1), (columns, rows))
+            _near(center, side, stride, cells, rule) for center, cells in zip(centers.unbind(1), (columns, rows))
         )
         x, y = stride * (column + 0.5), stride * (row + 0.5)
         shared = _overlap(boxes, 1, y, side)[:, :, None] * _overlap(boxes, 0, x, side)[:, None]
@@ -106,28 +117,32 @@ def _wishes(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         cell = (row * columns)[:, :, None] + column[:, None]
         anchors.append((first_anchor + ANCHORS_PER_CELL * cell + place).flatten(1))
     iou = torch.cat(ious, dim=1)
-    best = _best(torch.cat(scores, dim=1))
-    wish = torch.where(iou >= POSITIVE_IOU, iou, 0.0)
+    best = _best(torch.cat(scores, dim=1), rule.least)
+    wish = torch.where(iou >= rule.iou, iou, 0.0)
     return wish.scatter_(1, best, 1 + iou.gather(1, best)), torch.cat(anchors, dim=1)
 
 
-def _best(scores: Tensor) -> Tensor:
-    """Places of the ANCHORS_PER_FACE highest scores of each row, the first ones where some are equal; spoils scores."""
+def _best(scores: Tensor, number: int) -> Tensor:
+    """Places of so many highest scores of each row, the first ones where some are equal; spoils scores."""
     places = []
-    for _ in range(min(ANCHORS_PER_FACE, scores.shape[1])):
+    for _ in range(min(number, scores.shape[1])):
         places.append(scores.max(dim=1, keepdim=True).indices)
         scores.scatter_(1, places[-1], -math.inf)
     return torch.cat(places, dim=1)
 
 
-def _near(center: Tensor, side: int, stride: int, cells: int) -> Tensor:
+def _near(center: Tensor, side: int, stride: int, cells: int, rule: Rule) -> Tensor:
     """Numbers of the cells, along one axis of a map, on which anchors of that side can be taken: int64 [F, n].
 
-    center: [F, 1] in pixels. Those within REACH and, whatever the map, the nearest ANCHORS_PER_FACE: the further an
+    center: [F, 1] in pixels. Those within reach and, whatever the map, the nearest rule.least: the further an
     anchor is along one axis, the less it is wanted, so that the best of a side are among these.
+
+    reach, in cells: no anchor of side s whose centre is further, along x or along y, from that of a box has an IoU of
+    p = rule.iou with it. For sides w of the box and s, IoU >= p asks for a shared width of at least p * max(w, s), so
+    the centres are at most (w + s) / 2 - p * max(w, s) apart, and for w <= s / p; that is largest at w = s / p.
     """
-    reach = (REACH + MARGIN) * side / stride
-    number = min(cells, max(ANCHORS_PER_FACE, math.floor(2 * reach) + 1))
+    reach = max(((1 / rule.iou + 1) / 2 - 1 + MARGIN) * side / stride, (rule.least - 1) / 2)
+    number = min(cells, math.floor(2 * reach) + 1)
     first = (center / stride - 0.5 - reach).ceil().clamp(0, cells - number).long()
     return first + torch.arange(number, device=center.device)
 

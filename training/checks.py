@@ -15,6 +15,10 @@ from utils.errors import UserError
 USELESS_MIXUP = ("MixUp brought no AP to V2 at any of the small budgets measured, -0.2 to -1.7 points: --mixup_alpha 0 "
                  "turns it off (docs/training.md)")
 
+#: docs/experiments/2026-11-28-simota.md
+LOST_FACES = ("weights that were trained by --assignment iou lose their large faces with simota first, and take "
+              "thousands of steps to find them again (docs/training.md)")
+
 IMAGENET_BACKBONE = Path("weights/mobilenetV1X0.25_pretrain.tar")
 
 
@@ -60,6 +64,8 @@ def remarks(options: Namespace) -> list[str]:
     mixes = options.mixup_alpha and mixes_pictures(0, options.epochs) and options.batch_size > distributed.world_size()
     if mixes and options.model == "v2":
         told.append(USELESS_MIXUP)
+    if options.assignment == "simota" and options.init_weights is not None:
+        told.append(LOST_FACES)
     if options.warmup_epochs >= options.epochs:
         share = options.epochs / options.warmup_epochs
         told.append(f"{options.warmup_epochs} epochs of warm-up and {options.epochs} in all: the learning rate only "

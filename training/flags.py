@@ -58,6 +58,8 @@ def flag_parser(description: str | None = None) -> ArgumentParser:
     add("--clip_grad", type=number(float, 1e-6, MOST), default=10.0, help="largest gradient norm of a step")
     add("--ema_decay", type=number(float, 0, 1), default=0.9998, help="of the moving average of the weights")
 
+    add("--assignment", choices=("iou", "simota"), default="iou",
+        help="anchors that learn a face: all that overlap it, or those by which the network finds it best")
     add("--temperature", type=number(float, 1e-3, MOST), default=4.0, help="of class distillation")
     add("--alpha", type=number(float, 0, 1), default=0.7, help="share of the teacher in what it and labels teach")
     add("--feature_weight", type=number(float, 0, MOST), default=0.1, help="weight of feature distillation")

@@ -17,6 +17,7 @@ from data.pixels import normalize
 from data.targets import Targets
 from layers.criterion import Criterion
 from layers.matcher import Assignment, assign
+from layers.selection import usual_weight
 from training.ema import WeightAverage
 from utils import distributed
 from utils.errors import is_out_of_memory, reason
@@ -84,9 +85,9 @@ class TrainingStep:
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         """The step once all is drawn; see __call__."""
         mix = mix.to(images.device) if mix else None
-        images, assignment, weight = self._try(self.prepare, images, targets, mix)
+        images, candidates, weight = self._try(self.prepare, images, targets, mix)
         distributed.sum_in_place(weight)
-        losses, gradients = self._try(self.backward, images, assignment, weight, measure_gradients)
+        losses, gradients = self._try(self.backward, images, candidates, weight, measure_gradients)
         with self.phase("optimizer"):
             exchanged = distributed.pack_gradients(self.model)
             distributed.sum_in_place(exchanged)
@@ -96,16 +97,18 @@ class TrainingStep:
 
     @torch.no_grad()
     def prepare(self, images: Tensor, targets: Targets, mix: MixPlan | None) -> tuple[Tensor, Assignment, Tensor]:
-        """The pictures as the networks take them, [B, 3, S, S], what their anchors learn, the sum of its weights."""
+        """The pictures as the networks take them, [B, 3, S, S], what their anchors may learn, and about the sum of the
+        weights of those that do."""
         with self.phase("mixing"):
             images, targets = mix_batch(images, targets, mix)
             images = normalize(images)
         with self.phase("assignment"):
-            assignment = self.assign(targets, len(images), *images.shape[2:])
-            return images, assignment, assignment.weights.sum()
+            candidates = self.assign(targets, len(images), *images.shape[2:], self.criterion.rule)
+            weight = usual_weight(targets) if self.criterion.chooses else candidates.weights.sum()
+            return images, candidates, weight
 
     def backward(
-        self, images: Tensor, assignment: Assignment, weight: Tensor, measure_gradients: bool = False
+        self, images: Tensor, candidates: Assignment, weight: Tensor, measure_gradients: bool = False
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Forward and backward over a process's share of the batch; weight: the sum of all processes' shares.
 
@@ -119,7 +122,7 @@ class TrainingStep:
         for start in range(0, len(images), size):
             measures = measure_gradients and start == 0 and self.teacher is not None
             losses, features = self._losses(
-                images[start : start + size], assignment.pictures(start, start + size), normalizer, measures
+                images[start : start + size], candidates.pictures(start, start + size), normalizer, measures
             )
             if measures:
                 for name, part in ("task", self.criterion.task), ("distillation", self.criterion.distillation):
@@ -174,7 +177,7 @@ class TrainingStep:
         return True
 
     def _losses(
-        self, images: Tensor, assignment: Assignment, normalizer: Tensor, measures: bool
+        self, images: Tensor, candidates: Assignment, normalizer: Tensor, measures: bool
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         """The terms of one part, and the student's neck outputs, to which gradients can be measured if asked for."""
         # No gradient ends inside of a compiled network, and compiled losses can be gone through backwards once only.
@@ -187,7 +190,7 @@ class TrainingStep:
                 taught = self.teacher(images) if self.teacher is not None else None
         with self.phase("losses"):
             losses = criterion(
-                outputs, projected, taught, assignment, self.anchors, normalizer, share=1 / self.parts
+                outputs, projected, taught, candidates, self.anchors, normalizer, share=1 / self.parts
             )
         return losses, outputs.features
 

@@ -20,10 +20,11 @@ def assignment(anchors):
     """Three faces near their anchors in the first picture, none in the second; two anchors ignored."""
     weights = torch.zeros(PICTURES, ANCHORS)
     weights[0, :3] = torch.tensor([1.0, 1.0, 0.5])
-    background = weights == 0
-    background[0, 3:5] = False
+    ignored = torch.zeros(PICTURES, ANCHORS, dtype=torch.bool)
+    ignored[0, 3:5] = True
     boxes = torch.cat([anchors[:, :2] - 11, anchors[:, :2] + 14], dim=1).expand(PICTURES, -1, -1).clone()
     landmarks = anchors[None, :, None, :2].expand(PICTURES, -1, 5, -1) + 2.0
     has_landmarks = torch.zeros(PICTURES, ANCHORS, dtype=torch.bool)
     has_landmarks[0, :2] = True
-    return Assignment(weights, background, boxes, landmarks, has_landmarks)
+    face = torch.arange(ANCHORS).expand(PICTURES, -1)
+    return Assignment(weights, ignored, face, boxes, landmarks, has_landmarks)

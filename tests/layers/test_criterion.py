@@ -38,6 +38,26 @@ def test_parts_of_a_batch_add_up_to_the_whole(anchors, assignment):
     torch.testing.assert_close(parts, whole)
 
 
+def test_of_candidates_that_are_not_chosen_the_teacher_says_nothing(anchors, assignment):
+    """The labels call them background, but for ignored ones."""
+    candidates = assignment._replace(face=torch.zeros_like(assignment.face))
+    student = random_outputs(1)._replace(features=(torch.randn(2, 3, 4, 4),))
+    sure = torch.tensor([-9.0, 9.0]).expand(2, 60, 2)
+    teacher = random_outputs(2)._replace(logits=sure, features=student.features)
+    for name, heard in (("iou", True), ("simota", False)):
+        outputs = FaceOutputs(*(values.clone().requires_grad_() for values in student[:3]), student.features)
+        losses = Criterion(True, 0.7, 0.0, 4.0, name)(outputs, student.features, teacher, candidates, anchors, ONE)
+        chosen = torch.autograd.grad(losses["box"], outputs.boxes, retain_graph=True)[0].any(dim=-1)[0, :3]
+        assert chosen.all() if heard else chosen.sum() == 1
+        for term, values in (("kd_landmark", outputs.landmarks), ("kd_code", outputs.boxes)):
+            taught = torch.autograd.grad(losses[term], values, retain_graph=True)[0].any(dim=-1)
+            assert not taught[0, :3][~chosen].any() and taught[1].all()
+        taught = torch.autograd.grad(losses["kd_background"], outputs.logits, retain_graph=True)[0].any(dim=-1)
+        assert not taught[0, :3].any() and taught[1].float().mean() > 0.3
+        blamed = torch.autograd.grad(losses["background"], outputs.logits)[0].any(dim=-1)[0]
+        assert not blamed[3:5].any() and not blamed[:3][chosen].any()
+
+
 def test_the_feature_term_of_a_part_counts_by_its_share(anchors, assignment):
     maps, taught = torch.randn(2, 2, 3, 4, 4)
     outputs, teacher = random_outputs(1)._replace(features=(maps,)), random_outputs(2)._replace(features=(taught,))

@@ -7,7 +7,8 @@ from torch import Tensor
 from data.targets import ABSENT, FACE, IGNORED, Targets
 from layers import matcher
 from layers.anchors import make_anchors
-from layers.matcher import ANCHORS_PER_FACE, INSIDE_IGNORED, POSITIVE_IOU, assign
+from layers.matcher import BY_IOU, INSIDE_IGNORED, Rule, assign
+from layers.selection import CANDIDATES
 from tests.helpers import make_targets
 from utils.boxes import area, center_to_corner, intersection_matrix, iou_matrix
 
@@ -25,10 +26,10 @@ def test_a_face_takes_its_overlapping_anchors_and_at_least_three(anchors):
     result = assign(make_targets((0, box, FACE)), 1, SIDE, SIDE)
     overlap = iou_matrix(torch.tensor([box]), center_to_corner(anchors))[0]
     positive = result.positive[0]
-    assert positive[overlap >= POSITIVE_IOU].all()
-    assert positive.sum() >= ANCHORS_PER_FACE
-    assert overlap[positive].min() >= torch.topk(overlap, ANCHORS_PER_FACE).values.min() - 1e-6 or (
-        overlap[positive] >= POSITIVE_IOU
+    assert positive[overlap >= BY_IOU.iou].all()
+    assert positive.sum() >= BY_IOU.least
+    assert overlap[positive].min() >= torch.topk(overlap, BY_IOU.least).values.min() - 1e-6 or (
+        overlap[positive] >= BY_IOU.iou
     ).all()
     torch.testing.assert_close(result.boxes[0][positive], torch.tensor([box]).expand(int(positive.sum()), 4))
     assert (result.background[0] == ~positive).all()
@@ -38,7 +39,7 @@ def test_a_face_takes_its_overlapping_anchors_and_at_least_three(anchors):
 def test_no_face_is_too_small_or_too_large_to_be_learnt(anchors, side):
     box = (60.0 - side / 2, 61.0 - side / 2, 60.0 + side / 2, 61.0 + side / 2)
     positive = assign(make_targets((0, box, FACE)), 1, SIDE, SIDE).positive[0]
-    assert positive.sum() >= ANCHORS_PER_FACE
+    assert positive.sum() >= BY_IOU.least
     if side < 16:  # of the anchors that hold it whole, the nearest ones
         distances = (anchors[:, :2] - torch.tensor([60.0, 61.0])).abs().amax(dim=1)
         assert distances[positive].max() <= 12
@@ -135,7 +136,7 @@ def random_targets(boxes: int, batch_size: int, height: int, width: int, generat
     return make_targets(*zip(pictures, corners, roles))
 
 
-def assign_slowly(targets: Targets, batch_size: int, anchors: Tensor) -> tuple[Tensor, Tensor]:
+def assign_slowly(targets: Targets, batch_size: int, anchors: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
     """For each anchor of each picture the row that it learns, or -1; and whether it is background. Every row meets
     every anchor."""
     row, best = torch.full((2, batch_size, len(anchors)), -1.0)
@@ -147,9 +148,9 @@ def assign_slowly(targets: Targets, batch_size: int, anchors: Tensor) -> tuple[T
         x, y = (box[:2] + box[2:]) / 2
         distance = ((anchors[:, 0] - x).abs() + (anchors[:, 1] - y).abs()) / anchors[:, 2]
         scores = torch.add(iou, distance, alpha=-1e-3).tolist()
-        wish = torch.where(iou >= POSITIVE_IOU, iou, 0.0)
+        wish = torch.where(iou >= rule.iou, iou, 0.0)
         order = sorted(range(len(anchors)), key=lambda anchor: (-scores[anchor], anchors[anchor, 2].item()))
-        wish[order[:ANCHORS_PER_FACE]] = 1 + iou[order[:ANCHORS_PER_FACE]]
+        wish[order[: rule.least]] = 1 + iou[order[: rule.least]]
         if role == FACE:
             wins = (wish > 0) & (wish > best[picture])
             best[picture] = torch.where(wins, wish, best[picture])
@@ -159,17 +160,20 @@ def assign_slowly(targets: Targets, batch_size: int, anchors: Tensor) -> tuple[T
     return row.long(), background & (row < 0)
 
 
+@pytest.mark.parametrize("rule", [BY_IOU, CANDIDATES, Rule(iou=0.9, least=8)], ids=str)
 @pytest.mark.parametrize("height, width", [(64, 64), (96, 160), (33, 320), (32, 32), (320, 320)])
-def test_only_anchors_near_a_box_have_to_be_looked_at(height, width):
+def test_only_anchors_near_a_box_have_to_be_looked_at(height, width, rule):
     """The assignment, bit for bit, is that of a slow twin; boxes that meet no anchor, one or all are among these."""
     generator = torch.Generator().manual_seed(height + width)
     for boxes in (0, 1, 5, 60):
         targets = random_targets(boxes, 3, height, width, generator)
-        found = assign(targets, 3, height, width)
-        row, background = assign_slowly(targets, 3, make_anchors(height, width))
+        found = assign(targets, 3, height, width, rule)
+        row, background = assign_slowly(targets, 3, make_anchors(height, width), rule)
         positive = row >= 0
         assert (found.background == background).all() and (found.positive == positive).all()
         assert (found.boxes[positive] == targets.boxes[row[positive]]).all()
+        faces = targets.rows(targets.role != ABSENT)
+        assert (faces.boxes[found.face[positive]] == found.boxes[positive]).all()
 
 
 def test_of_anchors_that_a_face_wants_alike_the_first_ones_count():
@@ -189,7 +193,7 @@ def test_absent_rows_change_nothing(monkeypatch):
     expected = assign(targets, 3, 96, 160)
     monkeypatch.setattr(matcher, "_rows_to_match", lambda targets: targets)
     found = assign(with_absent(targets, 9), 3, 96, 160)
-    for name in ("weights", "background", "has_landmarks"):
+    for name in ("weights", "ignored", "has_landmarks"):
         assert torch.equal(getattr(found, name), getattr(expected, name))
     assert torch.equal(found.boxes[found.positive], expected.boxes[expected.positive])
 

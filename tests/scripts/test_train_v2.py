@@ -252,6 +252,9 @@ def test_the_script_runs_under_torchrun(flags, tmp_path):
     (["--epochs", "5", "--mixup_alpha", "0"], ["only rises, to 0.001"]),
     (["--epochs", "6", "--model", "v1"], []),
     (["--epochs", "1", "--warmup_epochs", "0"], []),
+    (["--mixup_alpha", "0", "--assignment", "simota"], []),
+    (["--mixup_alpha", "0", "--assignment", "simota", "--init_weights", "a.pth"], ["lose their large faces"]),
+    (["--mixup_alpha", "0", "--assignment", "iou", "--init_weights", "a.pth"], []),
 ])
 def test_flags_that_do_less_than_one_expects_are_told(given, expected):
     told = remarks(parse_args(arguments=given))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from layers.criterion import RULES
 from tests.helpers import ROOT
-from training.flags import parse_args
+from training.flags import flag_parser, parse_args
 
 
 def test_both_spellings_of_a_flag():
@@ -19,6 +20,11 @@ def test_the_defaults_are_those_promised():
                     mixup_alpha=0.2, cutmix_prob=0.5, dropblock_prob=0.1, dropblock_size=3, gpu="auto", resume_net=None)
     options = vars(parse_args(arguments=[]))
     assert {name: options[name] for name in promised} == promised
+
+
+def test_every_rule_of_assignment_can_be_chosen():
+    [choices] = [action.choices for action in flag_parser()._actions if action.dest == "assignment"]
+    assert list(choices) == list(RULES)
 
 
 def flag_tables() -> dict[str, str]:

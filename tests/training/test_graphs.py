@@ -6,6 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from data.loader import Batch
 from data.targets import FACE, IGNORED, Targets
 from detection.shipped import SHIPPED
 from layers.anchors import make_anchors
-from layers.criterion import Criterion
+from layers.criterion import RULES, Criterion
 from layers.dropblock import set_dropblock
 from models import load_model
 from tests.helpers import CPU, make_targets
@@ -34,7 +35,9 @@ SIDE, PICTURES = 64, 4
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def build(kind: type[TrainingStep], teacher_checkpoint, device: str = "cpu", **settings) -> TrainingStep:
+def build(
+    kind: type[TrainingStep], teacher_checkpoint, device: str = "cpu", assignment: str = "iou", **settings
+) -> TrainingStep:
     """A step of the shipped network with a teacher."""
     torch.manual_seed(0)
     taught = load_model(teacher_checkpoint).requires_grad_(False)
@@ -43,7 +46,7 @@ def build(kind: type[TrainingStep], teacher_checkpoint, device: str = "cpu", **s
     trainee.to(device, memory_format=torch.channels_last)
     trainee.train()
     return kind(
-        trainee, taught, Criterion(True, 0.7, 0.1, 4.0), build_optimizer(trainee, 1e-3, 0.05),
+        trainee, taught, Criterion(True, 0.7, 0.1, 4.0, assignment), build_optimizer(trainee, 1e-3, 0.05),
         WeightAverage(trainee.network, 0.9), make_anchors(SIDE, SIDE, device), cutmix_prob=0.5, mixup_alpha=0.2,
         clip_grad=10.0, **settings,
     )
@@ -92,10 +95,15 @@ def recorded_kinds(monkeypatch) -> list:
     return recorded
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
-def test_a_replayed_step_is_the_plain_one_bit_for_bit(teacher_checkpoint, recorded_kinds, precision):
+@pytest.mark.parametrize("precision, assignment", [
+    (torch.float32, "iou"), (torch.float32, "simota"), (torch.float16, "iou"),
+])
+def test_a_replayed_step_is_the_plain_one_bit_for_bit(teacher_checkpoint, recorded_kinds, precision, assignment):
     """Over steps of two numbers of rows, mixed and not, with and without DropBlock."""
-    steps = (build(kind, teacher_checkpoint, precision=precision) for kind in (TrainingStep, GraphedStep))
+    steps = (
+        build(kind, teacher_checkpoint, precision=precision, assignment=assignment)
+        for kind in (TrainingStep, GraphedStep)
+    )
     expected, found = (losses_of(step, batches(16)) for step in steps)
     assert len(recorded_kinds) >= 3 * 3  # three parts each
     for left, right in zip(expected, found, strict=True):
@@ -226,11 +234,13 @@ def test_a_line_says_how_steps_are_computed(teacher_checkpoint, recorded_kinds):
     assert how(graphed) == "bfloat16 on the GPU, CUDA graphs, not compiled"
 
 
-def weights_after(kind: type[TrainingStep], checkpoint: Path, batches: list[Batch]) -> torch.Tensor:
+def weights_after(
+    kind: type[TrainingStep], checkpoint: Path, batches: list[Batch], assignment: str
+) -> torch.Tensor:
     """All weights after a step a batch, without mixing; BatchNorm with the statistics that it has."""
     step = build(kind, checkpoint)
     step.model.eval()
-    step.criterion = Criterion(True, 0.7, 0.0, 4.0)  # the feature term is that of each process
+    step.criterion = Criterion(True, 0.7, 0.0, 4.0, assignment)  # the feature term is that of each process
     # AdamW would make a whole step of the rounding of a gradient that is nearly 0.
     step.optimizer = torch.optim.SGD(step.model.parameters(), lr=1e-2)
     for batch in batches:
@@ -243,7 +253,7 @@ def all_weights(network: nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
-def replay_as_one_of_two(folder: Path) -> None:
+def replay_as_one_of_two(folder: Path, assignment: str) -> None:
     """Steps over this process's half of the batches, the first without a face, replayed."""
     distributed.join([CPU] * 2)
     graphs.record = lambda work, pool: Again(work)
@@ -254,26 +264,32 @@ def replay_as_one_of_two(folder: Path) -> None:
         rows = Targets(*(field[own] for field in targets))
         rows = rows._replace(picture=rows.picture - rank * (PICTURES // 2))
         halves.append(Batch(images.chunk(2)[rank], rows, []))
-    torch.save(weights_after(GraphedStep, folder / "teacher.pth", halves), folder / f"{rank}.pth")
+    torch.save(weights_after(GraphedStep, folder / "teacher.pth", halves, assignment), folder / f"{rank}.pth")
     distributed.leave()
 
 
-def test_two_processes_that_replay_move_the_weights_as_one(teacher_checkpoint, tmp_path):
+@pytest.mark.parametrize("assignment", RULES)
+def test_two_processes_that_replay_move_the_weights_as_one(teacher_checkpoint, tmp_path, assignment):
     shutil.copy(teacher_checkpoint, tmp_path / "teacher.pth")
-    distributed.launch(replay_as_one_of_two, tmp_path, 2)
+    distributed.launch(partial(replay_as_one_of_two, assignment=assignment), tmp_path, 2)
     start = all_weights(load_model(SHIPPED))
-    expected = weights_after(TrainingStep, teacher_checkpoint, batches(4))
+    expected = weights_after(TrainingStep, teacher_checkpoint, batches(4), assignment)
     first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in range(2))
     assert torch.equal(first, second)
     assert (first - expected).norm() < 1e-4 * (expected - start).norm()
 
 
 @GPU
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
-def test_fifty_steps_on_a_gpu_are_fifty_plain_ones(teacher_checkpoint, precision, monkeypatch):
+@pytest.mark.parametrize("precision, assignment", [
+    (torch.float32, "iou"), (torch.float32, "simota"), (torch.bfloat16, "iou"), (torch.float16, "iou"),
+])
+def test_fifty_steps_on_a_gpu_are_fifty_plain_ones(teacher_checkpoint, precision, assignment, monkeypatch):
     """Sums in other orders, which a GPU does as it likes, move apart: on one H200 by 0.3 % in float32."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    steps = [build(kind, teacher_checkpoint, "cuda", precision=precision) for kind in (TrainingStep, GraphedStep)]
+    steps = [
+        build(kind, teacher_checkpoint, "cuda", precision=precision, assignment=assignment)
+        for kind in (TrainingStep, GraphedStep)
+    ]
     expected, found = (losses_of(step, batches(50, "cuda")) for step in steps)
     assert len([kind for kind in steps[1]._recordings.values() if kind]) >= 3
     tolerance = {torch.float32: 1e-2, torch.bfloat16: 5e-2, torch.float16: 5e-2}[precision]
@@ -292,9 +308,11 @@ def test_a_plain_step_does_not_warn_that_it_is_not_recorded(teacher_checkpoint):
 
 
 @GPU
-@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
-def test_a_replayed_step_never_waits_for_the_gpu(teacher_checkpoint, precision):
-    step = build(GraphedStep, teacher_checkpoint, "cuda", precision=precision)
+@pytest.mark.parametrize("precision, assignment", [
+    (torch.bfloat16, "iou"), (torch.bfloat16, "simota"), (torch.float16, "iou"),
+])
+def test_a_replayed_step_never_waits_for_the_gpu(teacher_checkpoint, precision, assignment):
+    step = build(GraphedStep, teacher_checkpoint, "cuda", precision=precision, assignment=assignment)
     batch = batches(2, "cuda")[1]
     for _ in range(2):
         step(batch, torch.Generator(), mixes=True)

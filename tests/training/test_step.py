@@ -19,7 +19,7 @@ from data.widerface import read_labels
 from detection.shipped import SHIPPED
 from layers import distillation, matcher
 from layers.anchors import make_anchors
-from layers.criterion import Criterion
+from layers.criterion import RULES, Criterion
 from layers.dropblock import set_dropblock
 from models import build_model, load_model
 from tests.helpers import CPU, make_targets, random_outputs
@@ -43,12 +43,12 @@ def batch(drawn_set):
 def make_step(teacher_checkpoint):
     """Makes steps of the shipped network: a random one multiplies rounding. BatchNorms of both networks are fixed."""
 
-    def make(feature_weight: float = 0.1, **settings) -> TrainingStep:
+    def make(feature_weight: float = 0.1, assignment: str = "iou", **settings) -> TrainingStep:
         torch.manual_seed(0)
         taught = load_model(teacher_checkpoint).requires_grad_(False)
         trainee = Trainee(load_model(SHIPPED), taught).eval()
         optimizer, average = build_optimizer(trainee, 1e-3, 0.05), WeightAverage(trainee.network, 0.9)
-        criterion = Criterion(True, 0.7, feature_weight, 4.0)
+        criterion = Criterion(True, 0.7, feature_weight, 4.0, assignment)
         return TrainingStep(trainee, taught, criterion, optimizer, average, make_anchors(64, 64), **settings)
 
     return make
@@ -61,9 +61,12 @@ def gradients_of(step: TrainingStep, batch) -> tuple[dict, dict]:
     return losses, gradients
 
 
-def test_accumulation_gives_the_gradients_of_the_large_batch(make_step, batch):
+@pytest.mark.parametrize("assignment", RULES)
+def test_accumulation_gives_the_gradients_of_the_large_batch(make_step, batch, assignment):
     """With the statistics of BatchNorm and of the feature term out of play: these are those of each part."""
-    expected, found = (gradients_of(make_step(parts=parts, feature_weight=0.0), batch)[1] for parts in (1, 4))
+    expected, found = (
+        gradients_of(make_step(parts=parts, feature_weight=0.0, assignment=assignment), batch)[1] for parts in (1, 4)
+    )
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max() + 1))
 
@@ -168,15 +171,16 @@ def test_a_compiled_step_is_the_same(make_step, batch, compiled, capsys):
     assert compiled.frame_count >= 3 and capsys.readouterr().out == ""  # student, teacher and losses
 
 
-def test_losses_are_compiled_once(compiled):
-    criterion = Criterion(True, 0.7, 0.1, 4.0)
+@pytest.mark.parametrize("name", RULES)
+def test_losses_are_compiled_once(compiled, name):
+    criterion = Criterion(True, 0.7, 0.1, 4.0, name)
     criterion.compile(dynamic=False)
     anchors = make_anchors(64, 64)
     for seed in range(3):
         student = random_outputs(seed, requires_grad=True, anchors=len(anchors))
         teacher = random_outputs(seed + 9, anchors=len(anchors))
         maps = tuple(torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(seed)))
-        assignment = matcher.assign(some_targets(seed), 2, 64, 64)
+        assignment = matcher.assign(some_targets(seed), 2, 64, 64, criterion.rule)
         inputs = (student, maps[:1], teacher._replace(features=maps[1:]), assignment, anchors, torch.tensor(5.0))
         gradients = []
         for compute in (criterion, criterion.forward):
@@ -204,7 +208,7 @@ def test_the_assignment_is_compiled_once_for_a_number_of_rows(make_step, compile
             patch.setattr(matcher, "_may_choose", lambda rows: False)
             found = step.assign(filled_up(rows, some_targets(shift)), 2, 64, 64)
         for name, values in expected._asdict().items():
-            where = expected.positive if name in ("boxes", "landmarks") else ...
+            where = expected.positive if name in ("face", "boxes", "landmarks") else ...
             assert torch.equal(getattr(found, name)[where], values[where])
     assert compiled.frame_count == 2
 
@@ -245,7 +249,8 @@ def test_long_runs_on_a_gpu_are_compiled():
 WAITING = {"ProdBackward0", "ProdBackward1", "CumprodBackward0", "MaskedSelectBackward0", "NonzeroBackward0"}
 
 
-def test_no_loss_waits_for_a_gpu_in_its_backward_pass(make_step, batch, monkeypatch):
+@pytest.mark.parametrize("assignment", RULES)
+def test_no_loss_waits_for_a_gpu_in_its_backward_pass(make_step, batch, monkeypatch, assignment):
     """The names of all nodes behind the total, seen without a GPU."""
     nodes = set()
 
@@ -258,19 +263,20 @@ def test_no_loss_waits_for_a_gpu_in_its_backward_pass(make_step, batch, monkeypa
                 waiting.extend(following for following, _ in node.next_functions)
 
     monkeypatch.setattr(torch.Tensor, "backward", collect)
-    gradients_of(make_step(), batch)
+    gradients_of(make_step(assignment=assignment), batch)
     names = {node.name() for node in nodes}
     assert {"ClampBackward1", "ConvolutionBackward0"} <= names
     assert not names & WAITING
 
 
-def test_a_step_reads_nothing_from_its_device(batch):
+@pytest.mark.parametrize("assignment", RULES)
+def test_a_step_reads_nothing_from_its_device(batch, assignment):
     """On PyTorch's device without data every reading is an error, of a value or of a size that depends on values."""
     nowhere = torch.device("meta")
     trainee = Trainee(build_model("v2"), build_model("v2")).to(nowhere)
     step = TrainingStep(
-        trainee, build_model("v2").eval().to(nowhere), Criterion(True, 0.7, 0.1, 4.0), optimizer=None, average=None,
-        anchors=make_anchors(64, 64, nowhere), cutmix_prob=0.5, mixup_alpha=0.2,
+        trainee, build_model("v2").eval().to(nowhere), Criterion(True, 0.7, 0.1, 4.0, assignment), optimizer=None,
+        average=None, anchors=make_anchors(64, 64, nowhere), cutmix_prob=0.5, mixup_alpha=0.2,
     )
     batch = batch._replace(images=batch.images.to(nowhere), targets=batch.targets.to(nowhere))
     mix = step.plan(batch, torch.Generator(), mixes=True).to(nowhere)
@@ -282,8 +288,9 @@ def test_a_step_reads_nothing_from_its_device(batch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_step_on_a_gpu_never_waits_for_it(make_step, batch):
-    step = make_step(precision=torch.bfloat16, cutmix_prob=0.5, mixup_alpha=0.2)
+@pytest.mark.parametrize("assignment", RULES)
+def test_a_step_on_a_gpu_never_waits_for_it(make_step, batch, assignment):
+    step = make_step(precision=torch.bfloat16, cutmix_prob=0.5, mixup_alpha=0.2, assignment=assignment)
     for module in (step.model, step.teacher, step.average.network):
         module.cuda()
     step.average = WeightAverage(step.model.network, 0.9)
