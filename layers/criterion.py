@@ -43,7 +43,7 @@ class Criterion(nn.Module):
         super().__init__()
         self.temperature = temperature
         self.rule = RULES[assignment]  #: of layers.matcher.assign
-        self.chooses = assignment == "simota"  #: whether anchors are chosen of what it gives
+        self.chooses = self.rule is CANDIDATES  #: whether anchors are chosen of what it gives
         self.weights = dict(TASK_WEIGHTS)
         if has_teacher:
             self.weights |= {name: (1 - alpha) * TASK_WEIGHTS[name] for name in SHARED}

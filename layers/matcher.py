@@ -34,7 +34,7 @@ class Assignment(NamedTuple):
 
     weights: Tensor  #: float32 [B, A], loss weight of the anchor's face; 0 for anchors without one
     ignored: Tensor  #: bool [B, A]; such an anchor is no background, though it may have a face
-    face: Tensor  #: int64 [B, A], number of its face in the batch
+    face: Tensor  #: int32 [B, A], a number that anchors of one face share
     boxes: Tensor  #: float32 [B, A, 4], xyxy in pixels
     landmarks: Tensor  #: float32 [B, A, 5, 2] in pixels
     has_landmarks: Tensor  #: bool [B, A], True only where the anchor has a face
@@ -91,7 +91,7 @@ def assign(targets: Targets, batch_size: int, height: int, width: int, rule: Rul
     return Assignment(
         weights=torch.where(positive, targets.weights[row], 0.0),
         ignored=ignored,
-        face=row.long(),
+        face=row,
         boxes=targets.boxes[row],
         landmarks=targets.landmarks[row],
         has_landmarks=targets.has_landmarks[row] & positive,
@@ -141,7 +141,7 @@ def _near(center: Tensor, side: int, stride: int, cells: int, rule: Rule) -> Ten
     p = rule.iou with it. For sides w of the box and s, IoU >= p asks for a shared width of at least p * max(w, s), so
     the centres are at most (w + s) / 2 - p * max(w, s) apart, and for w <= s / p; that is largest at w = s / p.
     """
-    reach = max(((1 / rule.iou + 1) / 2 - 1 + MARGIN) * side / stride, (rule.least - 1) / 2)
+    reach = max(((1 / rule.iou + 1) / 2 - 1 + MARGIN) * side / stride, rule.least / 2)
     number = min(cells, math.floor(2 * reach) + 1)
     first = (center / stride - 0.5 - reach).ceil().clamp(0, cells - number).long()
     return first + torch.arange(number, device=center.device)
@@ -160,7 +160,7 @@ def _inside_ignored(targets: Targets, batch_size: int, height: int, width: int) 
     where they end, and marks added up along the rows are how many regions hold each anchor.
     """
     is_ignored = targets.role == IGNORED
-    if _may_choose(is_ignored):
+    if may_choose(is_ignored):
         smallest = INSIDE_IGNORED * ANCHOR_SIZES[0][0] ** 2
         targets = targets.rows(is_ignored & (area(targets.boxes) >= smallest))
         is_ignored = targets.role == IGNORED
@@ -230,11 +230,12 @@ def _count(height: int, width: int) -> int:
 
 def _rows_to_match(targets: Targets) -> Targets:
     """The targets, where rows may be chosen without absent faces; never without a row."""
-    if _may_choose(targets.role):
+    if may_choose(targets.role):
         targets = targets.rows(targets.role != ABSENT)
     return targets if len(targets.picture) else targets.absent(1)
 
 
-def _may_choose(rows: Tensor) -> bool:
-    """Whether rows may be left out by their values: elsewhere than on the CPU that would synchronise."""
-    return rows.device.type == "cpu"
+def may_choose(rows: Tensor) -> bool:
+    """Whether some may be left out by their values: on a GPU that would wait for it, compiled it would be anew for each
+    number that is left."""
+    return rows.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -1,8 +1,8 @@
 """What the labels teach: losses of boxes, scores and landmarks of one batch.
 
-Each term is a sum over anchors divided by `normalizer`, the sum of the weights of all positive anchors
-of the whole batch (all processes, all accumulated parts), so that the terms of distillation, divided by
-the same number, can be weighed against them.
+Each term is a sum over anchors divided by `normalizer`, the sum of the weights of all positive anchors of the whole
+batch (all processes, all accumulated parts), or about that where they are chosen later (layers.selection): so that the
+terms of distillation, divided by the same number, can be weighed against them.
 """
 
 import torch
@@ -83,11 +83,12 @@ def hit_quality(iou: Tensor) -> Tensor:
 @torch.no_grad()
 def hard_negatives(cross_entropy: Tensor, assignment: Assignment) -> Tensor:
     """bool [B, A]: the background anchors of largest loss, 7 per positive anchor of the picture, at least 14."""
-    losses = torch.where(assignment.background, cross_entropy, -1.0)
+    background = assignment.background
+    losses = torch.where(background, cross_entropy, -1.0)
     wanted = (assignment.positive.sum(dim=1, keepdim=True) * NEGATIVES_PER_POSITIVE).clamp(min=MINIMUM_NEGATIVES)
     order = losses.argsort(dim=1, descending=True, stable=True)
     is_hard = torch.arange(order.shape[1], device=order.device) < wanted  # in the order of their losses
-    return assignment.background & torch.empty_like(is_hard).scatter_(1, order, is_hard)
+    return background & torch.empty_like(is_hard).scatter_(1, order, is_hard)
 
 
 def masked_sum(values: Tensor, weights: Tensor) -> Tensor:

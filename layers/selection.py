@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.targets import FACE, Targets
-from layers.matcher import Assignment, Rule
+from layers.matcher import Assignment, Rule, may_choose
 
 #: What a face may be learnt by.
 CANDIDATES = Rule(iou=0.2, least=9)
@@ -19,33 +19,37 @@ IOU_COST = 3.0
 PARTS = 2**20
 #: Where logarithms end.
 NEARLY_NOTHING = 1e-8
+#: In place of the number of a face.
+NO_FACE = torch.iinfo(torch.int32).max
 
 
 @torch.no_grad()
 def choose_anchors(candidates: Assignment, iou: Tensor, confidence: Tensor) -> Assignment:
-    """Of candidates, as assign gives them, those that learn their face: SimOTA (Ge et al., YOLOX, 2021).
+    """Of candidates, as assign gives them, those that learn their face, by SimOTA (Ge et al., YOLOX, 2021).
 
     iou: of each anchor's own decoded box and its face; confidence: its face probability; [B, A] each, in float32.
 
     A candidate costs -log(confidence) - 3 log(iou). A face gets as many of the cheapest as the ten largest IoUs of its
     candidates add up to, rounded down, and one at least. The others have no face any more. Of candidates that cost the
     same the first ones count.
+
+    Unlike there, candidates are told by their anchors' IoU, not by centres, and have one face before any is chosen.
     """
     is_candidate = candidates.positive.flatten()
-    place = _worth_a_look(is_candidate)
+    place = _worth_sorting(is_candidate)
     # What is no candidate has a number that no face has, and comes last.
-    face = torch.where(is_candidate, candidates.face.flatten(), torch.iinfo(torch.int32).max)[place]
+    face = torch.where(is_candidate, candidates.face.flatten(), NO_FACE)[place].long()
     iou, confidence = (values.flatten()[place].clamp(NEARLY_NOTHING, 1) for values in (iou, confidence))
 
     faces, best = _sort_by_face(face, 1 - iou)
-    first, stop = (torch.searchsorted(faces, face, right=right) for right in (False, True))
+    first, stop = (torch.searchsorted(faces, faces, right=right) for right in (False, True))
     sums = functional.pad((iou[best] * PARTS).long().cumsum(0), (1, 0))
     count = (sums[torch.minimum(first + MOST_ANCHORS, stop)] - sums[first]) // PARTS
 
     # The candidates of a face stand at the same places, whatever they are sorted by.
     _, cheapest = _sort_by_face(face, (confidence.log() + IOU_COST * iou.log()).abs())
-    rank = torch.empty_like(cheapest).scatter_(0, cheapest, torch.arange(len(face), device=face.device)) - first
-    chosen = torch.zeros_like(is_candidate).scatter_(0, place, rank < count.clamp(min=1))
+    is_chosen = torch.arange(len(faces), device=faces.device) < first + count.clamp(min=1)
+    chosen = torch.zeros_like(is_candidate).scatter_(0, place[cheapest], is_chosen)
     chosen = (chosen & is_candidate).view_as(candidates.weights)
     return candidates._replace(
         weights=torch.where(chosen, candidates.weights, 0.0), has_landmarks=candidates.has_landmarks & chosen
@@ -61,9 +65,9 @@ def usual_weight(targets: Targets) -> Tensor:
     return USUAL_ANCHORS * torch.where(targets.role == FACE, targets.weights, 0.0).sum(dtype=torch.float64).float()
 
 
-def _worth_a_look(is_candidate: Tensor) -> Tensor:
-    """Numbers of anchors, candidates among them: all where choosing would wait for the device, or be compiled anew."""
-    if is_candidate.device.type == "cpu" and not torch.compiler.is_compiling():
+def _worth_sorting(is_candidate: Tensor) -> Tensor:
+    """Indices of candidates; of all anchors where their number must not depend on values."""
+    if may_choose(is_candidate):
         return is_candidate.nonzero()[:, 0]
     return torch.arange(len(is_candidate), device=is_candidate.device)
 

@@ -97,8 +97,8 @@ class TrainingStep:
 
     @torch.no_grad()
     def prepare(self, images: Tensor, targets: Targets, mix: MixPlan | None) -> tuple[Tensor, Assignment, Tensor]:
-        """The pictures as the networks take them, [B, 3, S, S], what their anchors may learn, and about the sum of the
-        weights of those that do."""
+        """The pictures as the networks take them, [B, 3, S, S], what their anchors may learn, and the sum of the
+        weights of those that do, or about that where they are chosen later."""
         with self.phase("mixing"):
             images, targets = mix_batch(images, targets, mix)
             images = normalize(images)

@@ -13,6 +13,7 @@ from torch import nn
 
 import train_v2
 from data.picture_files import write_picture
+from layers.criterion import RULES
 from models import MODELS, load_model
 from models.featherface_v2 import FeatherFaceV2
 from tests.helpers import CPU, ROOT, call, exit_code
@@ -21,6 +22,7 @@ from training.checks import check_files, remarks
 from training.flags import parse_args
 from training.log import read_log
 from training.sets import build_loader, read_training_sets
+from training.trainee import Trainee
 from utils import distributed
 from utils.errors import UserError
 from utils.pth_files import read_checkpoint
@@ -259,6 +261,15 @@ def test_the_script_runs_under_torchrun(flags, tmp_path):
 def test_flags_that_do_less_than_one_expects_are_told(given, expected):
     told = remarks(parse_args(arguments=given))
     assert len(told) == len(expected) and all(part in remark for part, remark in zip(expected, told))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_anchors_are_assigned_as_asked(rule):
+    options = parse_args(arguments=["--assignment", rule, "--teacher_model", "none", "--image_size", "64"])
+    train_v2.settle(options)
+    network, _ = train_v2.build_networks(options)
+    step = train_v2.build_step(Trainee(network, None), None, None, None, CPU, options)
+    assert step.criterion.rule is RULES[rule] and step.criterion.chooses == (rule == "simota")
 
 
 @pytest.mark.parametrize("given", [["--alpha", "0", "--feature_weight", "0", "--init_backbone", "none"],

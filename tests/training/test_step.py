@@ -84,6 +84,15 @@ def test_bfloat16_gives_the_losses_and_gradients_of_float32(make_step, batch, mo
     assert torch.cosine_similarity(flat, rounded, dim=0) > 0.95
 
 
+def test_what_anchors_may_learn_and_what_losses_are_divided_by(make_step, batch):
+    """A face and a third of one, as MixUp leaves it, take three of the anchors or nine: of these five are expected."""
+    targets = make_targets((0, [5, 5, 11, 12]), (1, [30, 30, 36, 37]))._replace(weights=torch.tensor([1.0, 1 / 3]))
+    for assignment, anchors, weight in (("iou", 3, 4.0), ("simota", 9, 5 * 4 / 3)):
+        _, candidates, divisor = make_step(assignment=assignment).prepare(batch.images, targets, None)
+        assert candidates.positive.sum(dim=1)[:3].tolist() == [anchors, anchors, 0]
+        assert divisor.item() == pytest.approx(weight)
+
+
 def set_gradient_scale(step: TrainingStep, scale: float) -> None:
     """As if a run had gone on for a while: that of its start overflows."""
     step.scaler.load_state_dict(step.scaler.state_dict() | {"scale": scale})
@@ -198,15 +207,14 @@ def some_targets(shift: float) -> Targets:
                         (1, [30, 30, 60, 60], IGNORED))
 
 
-def test_the_assignment_is_compiled_once_for_a_number_of_rows(make_step, compiled, monkeypatch):
-    """As on a GPU, where no rows are left out; batches filled up alike."""
-    step = make_step()
+@pytest.mark.parametrize("assignment", RULES)
+def test_the_assignment_is_compiled_once_for_a_number_of_rows(make_step, compiled, assignment):
+    """No rows are left out; batches are filled up alike."""
+    step = make_step(assignment=assignment)
     compile_step(step, has_few_row_numbers=True)
     for shift, rows in enumerate((8, 8, 16, 8)):
-        expected = matcher.assign(some_targets(shift), 2, 64, 64)
-        with monkeypatch.context() as patch:
-            patch.setattr(matcher, "_may_choose", lambda rows: False)
-            found = step.assign(filled_up(rows, some_targets(shift)), 2, 64, 64)
+        expected = matcher.assign(some_targets(shift), 2, 64, 64, step.criterion.rule)
+        found = step.assign(filled_up(rows, some_targets(shift)), 2, 64, 64, step.criterion.rule)
         for name, values in expected._asdict().items():
             where = expected.positive if name in ("face", "boxes", "landmarks") else ...
             assert torch.equal(getattr(found, name)[where], values[where])
